@@ -1,0 +1,49 @@
+# The two commands of the README are `make demo` and `make test`; the rest is for whoever works on the code.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench requirements translations
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "The broker needs Python 3.11 or newer; $(PYTHON) is older. Try: make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "Python cannot make a virtual environment here. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "Installing the broker into $(VENV) ..."
+	@$(PIP) install --require-hashes --only-binary=:all: -r requirements/demo.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.demo
+	@$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $@
+
+demo: $(VENV)/.demo ## the whole product on this machine, with an embedded directory and AWS stand-in
+	@exec $(BIN)/broker demo
+
+test: $(VENV)/.test ## install what the tests need, servers included, and run every check
+	@tests/install-servers
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## formatting, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+requirements: $(VENV)/.test ## resolve requirements/*.txt anew from pyproject.toml
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --group build --extra demo --extra postgresql -o requirements/demo.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --group build --group test --extra demo --extra postgresql \
+	  -c requirements/demo.txt -o requirements/test.txt

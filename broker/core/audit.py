@@ -1,0 +1,193 @@
+"""What the broker writes down, and how each event proves itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+# Long enough for every browser of today; the rest of a hostile one is of no use to an auditor.
+_LONGEST_USER_AGENT: Final = 512
+
+
+def new_event_id() -> str:
+    """128 random bits, hexadecimal."""
+    return secrets.token_hex(16)
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    LOGIN_SUCCEEDED = "login.succeeded"
+    LOGIN_REJECTED = "login.rejected"
+    SESSION_ENDED = "session.ended"
+    ISSUANCE_INTENDED = "issuance.intended"
+    ISSUANCE_SUCCEEDED = "issuance.succeeded"
+    ISSUANCE_REJECTED = "issuance.rejected"
+    CONSOLE_REDIRECTED = "console.redirected"
+    CONSOLE_REJECTED = "console.rejected"
+    ADMIN_REJECTED = "admin.rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from.
+
+    Attributes:
+        source_address: the client's address; forwarded headers count only from trusted proxies.
+        user_agent: as sent, shortened; hostile text, escaped wherever it is shown.
+        reference_id: of the request; in the log, on an error page and in the audit row.
+    """
+
+    source_address: str
+    user_agent: str
+    reference_id: str
+
+    def __post_init__(self) -> None:
+        shown = "".join(character if character.isprintable() else "\ufffd" for character in self.user_agent)
+        object.__setattr__(self, "user_agent", shown[:_LONGEST_USER_AGENT])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One row of the audit. Fields that do not apply are None; there is no field for a secret.
+
+    Attributes:
+        id: random, unique.
+        time: aware, UTC, microseconds.
+        principal_username: the directory's spelling; None when the name did not resolve to a person.
+        principal_id: the immutable directory id.
+        claimed_username_hash: keyed hash of a name that did not resolve (people type passwords there).
+        reference_id: of the request that caused it.
+        grant_id: joins intent, outcome and what followed; one intent and one outcome for each grant.
+        account: twelve digits.
+        role: ARN.
+        tags: canonical JSON object of the session tags.
+        session_policy: the JSON given to STS.
+        packed_size: per cent, as STS answered.
+        expiry: when the AWS session ends.
+        reason: why something was refused, in words the code chose; never what a person typed.
+        entitlements_sha256: of the entitlements file in force.
+    """
+
+    kind: EventKind
+    time: datetime
+    id: str = field(default_factory=new_event_id)
+    principal_username: str | None = None
+    principal_id: str | None = None
+    claimed_username_hash: str | None = None
+    source_address: str | None = None
+    user_agent: str | None = None
+    reference_id: str | None = None
+    grant_id: str | None = None
+    entitlement: str | None = None
+    use: str | None = None
+    account: str | None = None
+    role: str | None = None
+    session_name: str | None = None
+    source_identity: str | None = None
+    tags: str | None = None
+    duration_seconds: int | None = None
+    session_policy: str | None = None
+    session_policy_sha256: str | None = None
+    policy_arns: str | None = None
+    packed_size: int | None = None
+    access_key_id: str | None = None
+    assertion_id: str | None = None
+    sts_request_id: str | None = None
+    expiry: datetime | None = None
+    reason: str | None = None
+    entitlements_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):
+            raise ValueError("audit times must be aware")
+
+    def canonical(self) -> str:
+        """The event as canonical JSON: keys sorted, no spaces, ASCII, values strings, integers or null.
+
+        Anyone can recompute it from an export. Times are UTC with six digits of microseconds and ``Z``.
+        """
+        fields = {
+            name: canonical_time(value) if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+        }
+        return canonical_json(fields)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of :meth:`canonical`, hexadecimal."""
+        return hashlib.sha256(self.canonical().encode("ascii")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which events to look at; None leaves a field open.
+
+    Attributes:
+        person: part of a username (any case), or a whole immutable id.
+        since: the earliest time, inclusive.
+        until: the latest time, exclusive.
+    """
+
+    person: str | None = None
+    kind: EventKind | None = None
+    entitlement: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCursor:
+    """Where a page of events ends: the next one starts with the first older event."""
+
+    time: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Events, newest first.
+
+    Attributes:
+        older: where the next page starts; None on the last.
+    """
+
+    events: tuple[AuditEvent, ...]
+    older: AuditCursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """An AWS session that has been issued and has not run out."""
+
+    entitlement: str
+    account: str
+    session_name: str
+    expiry: datetime
+
+
+def canonical_json(value: object) -> str:
+    """JSON that is the same text for the same value."""
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def canonical_time(moment: datetime) -> str:
+    """``2026-11-23T09:30:00.000000Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def hash_unresolved_username(key: bytes, claimed_username: str) -> str:
+    """A keyed hash of a name that did not resolve to a person: comparable, not readable.
+
+    Args:
+        key: at least 32 bytes, kept outside the database.
+        claimed_username: as typed.
+    """
+    typed = claimed_username.encode("utf-8", "surrogatepass")
+    return hmac.new(key, typed, hashlib.sha256).hexdigest()

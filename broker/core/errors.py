@@ -1,0 +1,409 @@
+"""Every error of the broker, one tree.
+
+``str(error)`` speaks to the operator and goes to the log. What a person is shown comes from the one table in
+``broker/web/errors.py``, which maps every leaf of this tree; a test fails on a leaf that it lacks. No error ever
+holds a password, an assertion, a secret key or a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker.core.principal import Principal
+
+
+class BrokerError(Exception):
+    """The root. Its children are split by what has to happen next, not by where they were raised."""
+
+
+# --- A person asked for something they cannot have -------------------------------------------------------------
+
+
+class Refusal(BrokerError):
+    """The request was understood and is refused; repeating it unchanged will not help."""
+
+
+class LoginCause(StrEnum):
+    """Why a sign-in was refused. The audit holds it; the person sees one text for all of them."""
+
+    EMPTY_USERNAME = "empty-username"
+    EMPTY_PASSWORD = "empty-password"  # noqa: S105 - the name of a cause, not a password
+    MALFORMED_USERNAME = "malformed-username"
+    PASSWORD_TOO_LONG = "password-too-long"  # noqa: S105 - as above
+    UNKNOWN_USERNAME = "unknown-username"
+    AMBIGUOUS_USERNAME = "ambiguous-username"
+    WRONG_PASSWORD = "wrong-password"  # noqa: S105 - as above
+    DISABLED = "disabled"
+    LOCKED = "locked"
+    ACCOUNT_EXPIRED = "account-expired"
+    PASSWORD_EXPIRED = "password-expired"  # noqa: S105 - as above
+    MUST_CHANGE_PASSWORD = "must-change-password"  # noqa: S105 - as above
+    OUTSIDE_LOGON_HOURS = "outside-logon-hours"
+    REFUSED_BY_DIRECTORY = "refused-by-directory"
+
+
+class LoginRejected(Refusal):
+    """A sign-in was refused.
+
+    Attributes:
+        cause: why, for the audit.
+        principal: the person the name belongs to, when the directory found exactly one.
+        detail: what the directory answered besides, e.g. Active Directory's sub-code ``52e``; never what was typed.
+    """
+
+    def __init__(self, cause: LoginCause, *, principal: Principal | None = None, detail: str | None = None) -> None:
+        super().__init__(f"sign-in refused: {cause}" + (f" ({detail})" if detail else ""))
+        self.cause = cause
+        self.principal = principal
+        self.detail = detail
+
+
+class PrincipalGone(Refusal):
+    """The person of a sign-in session is no longer in the directory, or may no longer use it.
+
+    Attributes:
+        principal_id: the immutable id that was asked for.
+        cause: ``unknown-username`` when deleted or moved out of reach, otherwise the state of the account.
+    """
+
+    def __init__(self, principal_id: str, cause: LoginCause) -> None:
+        super().__init__(f"principal {principal_id} may not be used: {cause}")
+        self.principal_id = principal_id
+        self.cause = cause
+
+
+class EntitlementNotHeld(Refusal):
+    """The person does not hold the entitlement, or there is none of that name: the same answer for both."""
+
+    def __init__(self, entitlement_id: str, *, exists: bool) -> None:
+        super().__init__(
+            f"entitlement {entitlement_id!r} is not held by this person"
+            if exists
+            else f"no entitlement {entitlement_id!r}"
+        )
+        self.entitlement_id = entitlement_id
+        self.exists = exists
+
+
+class NarrowingRefused(Refusal):
+    """What the person chose is not less than what they may have, or makes no sense."""
+
+
+class DurationNotANumber(NarrowingRefused):
+    """``duration`` is not a whole number of seconds."""
+
+    def __init__(self) -> None:
+        super().__init__("the duration is not a whole number of seconds")
+
+
+class DurationTooShort(NarrowingRefused):
+    """``duration`` is below what STS grants.
+
+    Attributes:
+        minimum: the shortest session.
+    """
+
+    def __init__(self, minimum: timedelta) -> None:
+        super().__init__(f"the duration is below {int(minimum.total_seconds())} seconds")
+        self.minimum = minimum
+
+
+class DurationTooLong(NarrowingRefused):
+    """``duration`` is above what the entitlement allows.
+
+    Attributes:
+        maximum: the longest session of that entitlement.
+    """
+
+    def __init__(self, maximum: timedelta) -> None:
+        super().__init__(f"the duration is above {int(maximum.total_seconds())} seconds")
+        self.maximum = maximum
+
+
+class ScopeNotEntitled(NarrowingRefused):
+    """``scope`` names a place that the entitlement does not hold."""
+
+    def __init__(self) -> None:
+        super().__init__("the scope names a place outside the entitlement")
+
+
+class AccessNotEntitled(NarrowingRefused):
+    """``access`` is not a kind of access, or leaves nothing of the entitlement."""
+
+    def __init__(self) -> None:
+        super().__init__("the access asked for is unknown or leaves nothing of the entitlement")
+
+
+class NarrowingNeedsS3(NarrowingRefused):
+    """``scope`` or ``access`` was chosen for an entitlement that has no S3 scope to narrow."""
+
+    def __init__(self) -> None:
+        super().__init__("only an entitlement with an S3 scope can be narrowed by scope or access")
+
+
+class UseNotOffered(NarrowingRefused):
+    """The entitlement is not offered in this way (console, terminal, files)."""
+
+    def __init__(self, use: str) -> None:
+        super().__init__(f"the entitlement is not offered for use {use!r}")
+        self.use = use
+
+
+class DestinationRefused(NarrowingRefused):
+    """The console destination is not a page of the AWS console of the entitlement's partition."""
+
+    def __init__(self) -> None:
+        super().__init__("the destination is not a page of the AWS console")
+
+
+class AttributeUnusable(Refusal):
+    """A directory attribute that the entitlement builds on is missing, has several values or holds a refused character.
+
+    Attributes:
+        attribute: its name in the settings; the value stays out of it.
+        why: the fault, for the operator.
+    """
+
+    def __init__(self, attribute: str, why: str) -> None:
+        super().__init__(f"attribute {{{attribute}}} cannot be used: {why}")
+        self.attribute = attribute
+        self.why = why
+
+
+class SessionPolicyTooLong(Refusal):
+    """The session policy does not fit what STS takes.
+
+    Attributes:
+        characters: its length.
+        limit: the longest that STS takes.
+    """
+
+    def __init__(self, characters: int, limit: int) -> None:
+        super().__init__(
+            f"the session policy has {characters} characters, STS takes {limit}: "
+            "give the entitlement fewer or shorter prefixes"
+        )
+        self.characters = characters
+        self.limit = limit
+
+
+# --- Something we depend on does not answer --------------------------------------------------------------------
+
+
+class Unavailable(BrokerError):
+    """Something the broker depends on did not answer; trying again later may help. Nothing was issued."""
+
+
+class DirectoryUnavailable(Unavailable):
+    """No directory server answered in time, or the service account was refused."""
+
+
+class TokenServiceUnavailable(Unavailable):
+    """STS did not answer in time or throttled."""
+
+
+class ConsoleSignInUnavailable(Unavailable):
+    """The AWS sign-in endpoint did not answer in time or answered with an error."""
+
+
+class AuditUnavailable(Unavailable):
+    """An audit event could not be written or read. No audit row, no credentials."""
+
+
+class SessionsUnavailable(Unavailable):
+    """The store of sign-in sessions did not answer."""
+
+
+class EntitlementsUnavailable(Unavailable):
+    """No entitlements file has been loaded, and the present one cannot be."""
+
+
+# --- AWS refused ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TokenServiceAnswer:
+    """What STS said when it refused: its error code, its text and the request id to quote to AWS."""
+
+    code: str
+    message: str
+    request_id: str | None
+
+
+class TokenServiceRefused(BrokerError):
+    """STS refused the exchange: something between the broker and the AWS account is set up wrongly.
+
+    Attributes:
+        answer: what STS said.
+    """
+
+    def __init__(self, answer: TokenServiceAnswer) -> None:
+        super().__init__(f"STS refused: {answer.code}: {answer.message} (request {answer.request_id})")
+        self.answer = answer
+
+
+class AssertionNotAccepted(TokenServiceRefused):
+    """InvalidIdentityToken, IDPRejectedClaim: provider missing, certificate out of date, wrong audience or issuer."""
+
+
+class AssertionOutOfTime(TokenServiceRefused):
+    """ExpiredToken: the clocks of the broker and of STS disagree, or the exchange took too long."""
+
+
+class RoleNotTrusting(TokenServiceRefused):
+    """AccessDenied: role misspelt, or its trust policy lacks the provider, sts:TagSession or sts:SetSourceIdentity."""
+
+
+class SessionPolicyNotAccepted(TokenServiceRefused):
+    """MalformedPolicyDocument, PackedPolicyTooLarge: policy and tags together are more than STS packs."""
+
+
+class RegionNotEnabled(TokenServiceRefused):
+    """RegionDisabledException: STS is switched off in that region for the account of the role."""
+
+
+class DurationAboveRole(TokenServiceRefused):
+    """The role's MaxSessionDuration is shorter than the duration asked for."""
+
+
+class UnexpectedTokenServiceAnswer(TokenServiceRefused):
+    """Any other refusal by STS."""
+
+
+# --- The web's own refusals ----------------------------------------------------------------------------------
+
+
+class NotSignedIn(Refusal):
+    """There is no sign-in session, or it has run out."""
+
+    def __init__(self) -> None:
+        super().__init__("no sign-in session, or it has run out")
+
+
+class FormExpired(Refusal):
+    """The CSRF token is missing, stale or of another session."""
+
+    def __init__(self) -> None:
+        super().__init__("the CSRF token is missing, stale or of another session")
+
+
+class AdministratorsOnly(Refusal):
+    """The page is for administrators."""
+
+    def __init__(self) -> None:
+        super().__init__("the page is for administrators")
+
+
+class FilterMalformed(Refusal):
+    """A search filter or page cursor cannot be understood.
+
+    Attributes:
+        field: the name of the filter.
+    """
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"the filter {field!r} cannot be understood")
+        self.field = field
+
+
+class PageNotFound(Refusal):
+    """There is no such page."""
+
+    def __init__(self) -> None:
+        super().__init__("no such page")
+
+
+class MethodNotOffered(Refusal):
+    """The page exists, but not for this HTTP method."""
+
+    def __init__(self) -> None:
+        super().__init__("the page does not take this method")
+
+
+class RequestTooLarge(Refusal):
+    """The request body is larger than any form of the portal."""
+
+    def __init__(self) -> None:
+        super().__init__("the request body is too large")
+
+
+class RequestMalformed(Refusal):
+    """The request is not one that a browser or client of ours sends."""
+
+    def __init__(self) -> None:
+        super().__init__("the request is malformed")
+
+
+class Defect(BrokerError):
+    """An error nobody foresaw; the log has it under the reference id."""
+
+    def __init__(self) -> None:
+        super().__init__("unforeseen error")
+
+
+# --- The operator has to change something --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a configuration: where, and what to do."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class ConfigurationInvalid(BrokerError):
+    """The broker cannot start, or cannot load what was changed.
+
+    Attributes:
+        faults: all of them, each with its place.
+    """
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+class SettingsInvalid(ConfigurationInvalid):
+    """The settings file or an environment override is wrong."""
+
+
+class EntitlementsInvalid(ConfigurationInvalid):
+    """The entitlements file is wrong."""
+
+
+class SigningKeyUnusable(ConfigurationInvalid):
+    """The signing key or its certificate is missing, readable by others, weak, or they do not belong together."""
+
+
+class DatabaseNotReady(ConfigurationInvalid):
+    """The database's schema is not the one of this version."""
+
+
+class AddressInUse(ConfigurationInvalid):
+    """The address to listen on is taken."""
+
+
+class GroupNotResolved(BrokerError):
+    """A configured group is not in the directory, or its name fits more than one.
+
+    Attributes:
+        name: as configured.
+        matches: how many were found.
+    """
+
+    def __init__(self, name: str, matches: int) -> None:
+        super().__init__(
+            f"no group {name!r} under the group base"
+            if matches == 0
+            else f"{matches} groups are called {name!r}: write the DN"
+        )
+        self.name = name
+        self.matches = matches

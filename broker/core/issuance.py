@@ -1,0 +1,213 @@
+"""Use case: a signed-in person uses an entitlement. The one road to the signer and to STS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from broker.core.assertion import claims_for
+from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new_event_id
+from broker.core.console import console_destination
+from broker.core.credentials import ConsoleUrl, Exchange
+from broker.core.entitlements import Catalogue, Grant, Narrowing, Use, authorize
+from broker.core.errors import BrokerError
+from broker.core.ports import (
+    AssertionSigner,
+    AuditLog,
+    Clock,
+    ConsoleSignIn,
+    Directory,
+    Entitlements,
+    TokenService,
+)
+from broker.core.principal import Principal
+from broker.core.session_policy import SessionPolicy, policy_for
+from broker.core.sessions import SignInSession
+
+# An address can hold anything; the audit keeps enough to recognise it.
+LONGEST_RECORDED_ID: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceRequest:
+    """What a signed-in person asks for; the last four fields as the form had them, so that a fault is recorded too.
+
+    Attributes:
+        session: the sign-in session.
+        entitlement_id: whatever the address held.
+        duration: whole seconds; empty for the entitlement's own.
+        scope: names of places; empty for all.
+        access: a kind of access; empty for all.
+        destination: a console page; empty for the entitlement's first place.
+    """
+
+    session: SignInSession
+    entitlement_id: str
+    use: Use
+    origin: Origin
+    duration: str = ""
+    scope: Sequence[str] = ()
+    access: str = ""
+    destination: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuancePorts:
+    """What issuing needs.
+
+    Attributes:
+        issuer: our SAML entity id.
+        portal_url: where the console sends people when their session ends.
+    """
+
+    directory: Directory
+    entitlements: Entitlements
+    signer: AssertionSigner
+    token_service: TokenService
+    console: ConsoleSignIn
+    audit: AuditLog
+    clock: Clock
+    issuer: str
+    portal_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A recorded issuance: what was granted, what STS gave, and the event that says so.
+
+    Attributes:
+        session_policy: None when the scope is not S3.
+    """
+
+    grant: Grant
+    session_policy: SessionPolicy | None
+    exchange: Exchange
+    recorded: AuditEvent
+
+
+def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
+    """Issue credentials for one use of one entitlement.
+
+    Raises:
+        PrincipalGone: the directory no longer has the person, or the account is not usable.
+        EntitlementNotHeld: not theirs, or there is none of that id.
+        NarrowingRefused: what they chose is not less, or makes no sense.
+        AttributeUnusable: a directory attribute does not fit a prefix or a tag.
+        SessionPolicyTooLong: STS would not take the policy.
+        TokenServiceRefused: STS refused; the outcome is recorded.
+        Unavailable: the directory, STS, the entitlements or the audit did not answer; nothing is handed over.
+    """
+    facts = _first_facts(request, ports)
+    try:
+        # 1. Ask the directory again, by the immutable id: the sign-in session carries no right.
+        principal = ports.directory.principal_by_id(request.session.principal_id)
+        facts = _with_principal(facts, principal)
+        # 2. Look the entitlement up in the file as it is now.
+        catalogue = ports.entitlements.catalogue()
+        entitlement = catalogue.get(request.entitlement_id)
+        # 3. Authorise what was chosen: the only way to a grant.
+        narrowing = Narrowing.from_fields(request.duration, request.scope, request.access)
+        grant = authorize(principal, entitlement, request.use, narrowing, ports.clock())
+        # 4. Compile what narrows the session.
+        session_policy = policy_for(grant)
+        facts = _with_grant(facts, grant, session_policy, catalogue)
+        if request.use is Use.CONSOLE:
+            console_destination(
+                grant, request.destination
+            )  # a destination elsewhere is refused before anything is issued
+    except BrokerError as refusal:
+        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=str(refusal))
+        raise
+    # 5. Record the intent. The audit refuses a second one for the same grant.
+    _record(facts, EventKind.ISSUANCE_INTENDED, ports)
+    try:
+        # 6. Build and sign the assertion: one role, five minutes. It never leaves this function.
+        assertion = ports.signer.sign(claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock()))
+        facts = replace(facts, assertion_id=assertion.id)
+        # 7. Exchange it at STS, under the session policy.
+        exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
+    except BrokerError as refusal:
+        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=str(refusal))
+        raise
+    # 8. Record the outcome; only then is anything handed over.
+    recorded = _record(_with_exchange(facts, exchange), EventKind.ISSUANCE_SUCCEEDED, ports)
+    return Issued(grant=grant, session_policy=session_policy, exchange=exchange, recorded=recorded)
+
+
+def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
+    """Issue credentials and turn them into an address that signs a browser in to the AWS console.
+
+    Args:
+        request: its use is the console.
+        ports: as for :func:`issue`.
+
+    Raises:
+        DestinationRefused: not a page of the AWS console.
+        ConsoleSignInUnavailable: the sign-in service did not answer; recorded.
+        BrokerError: everything that :func:`issue` raises.
+    """
+    # 1. Everything that issue() checks and records.
+    issued = issue(request, ports)
+    try:
+        # 2. Trade the credentials for a sign-in token.
+        destination = console_destination(issued.grant, request.destination)
+        url = ports.console.sign_in_url(issued.grant, issued.exchange, destination, ports.portal_url)
+    except BrokerError as refusal:
+        _record(issued.recorded, EventKind.CONSOLE_REJECTED, ports, reason=str(refusal))
+        raise
+    # 3. Record the redirect before it is handed over.
+    _record(issued.recorded, EventKind.CONSOLE_REDIRECTED, ports)
+    return url
+
+
+def _record(facts: AuditEvent, kind: EventKind, ports: IssuancePorts, *, reason: str | None = None) -> AuditEvent:
+    event = replace(facts, kind=kind, id=new_event_id(), time=ports.clock(), reason=reason)
+    ports.audit.append(event)
+    return event
+
+
+def _first_facts(request: IssuanceRequest, ports: IssuancePorts) -> AuditEvent:
+    return AuditEvent(
+        kind=EventKind.ISSUANCE_INTENDED,
+        time=ports.clock(),
+        principal_id=request.session.principal_id,
+        source_address=request.origin.source_address,
+        user_agent=request.origin.user_agent,
+        reference_id=request.origin.reference_id,
+        entitlement=request.entitlement_id[:LONGEST_RECORDED_ID],
+        use=request.use,
+    )
+
+
+def _with_principal(facts: AuditEvent, principal: Principal) -> AuditEvent:
+    return replace(facts, principal_username=principal.username)
+
+
+def _with_grant(
+    facts: AuditEvent, grant: Grant, session_policy: SessionPolicy | None, catalogue: Catalogue
+) -> AuditEvent:
+    return replace(
+        facts,
+        grant_id=grant.id,
+        account=grant.entitlement.account.id,
+        role=grant.role_arn,
+        session_name=grant.principal.role_session_name,
+        source_identity=grant.principal.source_identity,
+        tags=canonical_json(dict(grant.tags)),
+        duration_seconds=int(grant.duration.total_seconds()),
+        session_policy=session_policy.json if session_policy else None,
+        session_policy_sha256=session_policy.sha256 if session_policy else None,
+        policy_arns=canonical_json(grant.policy_arns) if grant.policy_arns else None,
+        entitlements_sha256=catalogue.sha256,
+    )
+
+
+def _with_exchange(facts: AuditEvent, exchange: Exchange) -> AuditEvent:
+    return replace(
+        facts,
+        packed_size=exchange.packed_policy_size,
+        access_key_id=exchange.credentials.access_key_id,
+        sts_request_id=exchange.request_id,
+        expiry=exchange.credentials.expiration,
+    )

@@ -1,0 +1,71 @@
+"""The AWS partitions: which hosts belong together.
+
+Source: AWS IAM user guide, "Configure SAML assertions for the authentication response" and "Enabling custom identity
+broker access to the AWS console"; AWS general reference, service endpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition.
+
+    Attributes:
+        name: as in ARNs.
+        saml_recipient: SubjectConfirmationData/@Recipient and Response/@Destination; ``saml:aud`` in trust policies.
+        saml_audience: AudienceRestriction/Audience.
+        dns_suffix: of service endpoints.
+        signin_host: console federation.
+        console_host: the console's front door; regional consoles are ``<region>.<console_host>``.
+    """
+
+    name: str
+    saml_recipient: str
+    saml_audience: str
+    dns_suffix: str
+    signin_host: str
+    console_host: str
+
+    def sts_endpoint(self, region: str) -> str:
+        """The regional STS endpoint: faster, redundant, and its tokens hold in opt-in regions."""
+        return f"https://sts.{region}.{self.dns_suffix}"
+
+    @property
+    def signin_endpoint(self) -> str:
+        """Scheme and host of the sign-in service."""
+        return f"https://{self.signin_host}"
+
+
+PARTITIONS: Final = {
+    partition.name: partition
+    for partition in (
+        Partition(
+            name="aws",
+            saml_recipient="https://signin.aws.amazon.com/saml",
+            saml_audience="https://signin.aws.amazon.com/saml",
+            dns_suffix="amazonaws.com",
+            signin_host="signin.aws.amazon.com",
+            console_host="console.aws.amazon.com",
+        ),
+        Partition(
+            name="aws-us-gov",
+            saml_recipient="https://signin.amazonaws-us-gov.com/saml",
+            saml_audience="urn:amazon:webservices:govcloud",
+            dns_suffix="amazonaws.com",
+            signin_host="signin.amazonaws-us-gov.com",
+            console_host="console.amazonaws-us-gov.com",
+        ),
+        Partition(
+            name="aws-cn",
+            saml_recipient="https://signin.amazonaws.cn/saml",
+            saml_audience="https://signin.amazonaws.cn/saml",
+            dns_suffix="amazonaws.com.cn",
+            signin_host="signin.amazonaws.cn",
+            console_host="console.amazonaws.cn",
+        ),
+    )
+}

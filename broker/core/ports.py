@@ -1,0 +1,163 @@
+"""What the core needs from outside. Adapters implement these; tests have in-memory ones under the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from broker.core.assertion import AssertionClaims, SignedAssertion
+from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, AuditPage, LiveSession
+from broker.core.credentials import ConsoleUrl, Exchange, Secret
+from broker.core.entitlements import Catalogue, Grant
+from broker.core.principal import DirectoryGroup, Principal
+from broker.core.session_policy import SessionPolicy
+from broker.core.sessions import SessionLimits, SignInSession
+
+Clock = Callable[[], datetime]
+"""Gives the present moment, aware, UTC."""
+
+
+class Directory(Protocol):
+    """LDAP or Active Directory. Every method raises DirectoryUnavailable when no server answers in time."""
+
+    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
+        """Prove a person by password.
+
+        Raises:
+            LoginRejected: with the cause; the principal too where the name resolved to exactly one person.
+            DirectoryUnavailable: no answer.
+        """
+
+    def principal_by_id(self, principal_id: str) -> Principal:
+        """Read a person afresh by the immutable id, through the service account.
+
+        Raises:
+            PrincipalGone: deleted, out of reach, disabled, expired or locked.
+            DirectoryUnavailable: no answer.
+        """
+
+    def principal_by_username(self, username: str) -> Principal:
+        """Find a person without a password, for an operator's questions.
+
+        Raises:
+            LoginRejected: with cause unknown-username or ambiguous-username.
+            DirectoryUnavailable: no answer.
+        """
+
+    def group(self, name: str) -> DirectoryGroup:
+        """Resolve a configured group: a DN, or a CN that is unique under the group base.
+
+        Raises:
+            GroupNotResolved: none, or more than one.
+            DirectoryUnavailable: no answer.
+        """
+
+    def check(self) -> None:
+        """Ask one cheap question.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+
+
+class Entitlements(Protocol):
+    """The entitlements file."""
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue in force; notices a changed file and keeps the last good one when the new one is wrong.
+
+        Raises:
+            EntitlementsUnavailable: none was ever good.
+            DirectoryUnavailable: its groups could not be resolved.
+        """
+
+    def problem(self) -> str | None:
+        """What is wrong with the present file while an older version is in force; None when nothing is."""
+
+
+class AssertionSigner(Protocol):
+    """Builds and signs the SAML Response."""
+
+    def sign(self, claims: AssertionClaims) -> SignedAssertion:
+        """Sign those claims with the active key."""
+
+
+class TokenService(Protocol):
+    """AWS STS."""
+
+    def assume_role_with_saml(
+        self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
+    ) -> Exchange:
+        """Exchange the assertion for the session of that grant.
+
+        Raises:
+            TokenServiceRefused: one of its children, by what STS answered.
+            TokenServiceUnavailable: no answer in time.
+        """
+
+
+class ConsoleSignIn(Protocol):
+    """The AWS sign-in service's federation endpoint."""
+
+    def sign_in_url(self, grant: Grant, exchange: Exchange, destination: str, issuer: str) -> ConsoleUrl:
+        """An address that signs a browser in to the console with that session.
+
+        Args:
+            destination: the console page to open.
+            issuer: our portal; the console sends people there when the session ends.
+
+        Raises:
+            ConsoleSignInUnavailable: no answer in time, or an error.
+        """
+
+
+class AuditLog(Protocol):
+    """The append-only record. Every method raises AuditUnavailable when the database does not do its part."""
+
+    def append(self, event: AuditEvent) -> None:
+        """Commit one event durably before returning.
+
+        Raises:
+            AuditUnavailable: not written; also when the grant already has an event of that kind.
+        """
+
+    def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
+        """Events newest first, by keyset.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+    def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
+        """AWS sessions of that person which have not run out, the one that ends last first.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+    def check(self) -> None:
+        """Ask one cheap question.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+
+class Sessions(Protocol):
+    """The store of sign-in sessions. Every method raises SessionsUnavailable when the database does not answer."""
+
+    def create(self, session: SignInSession, limits: SessionLimits) -> None:
+        """Keep a new session, and purge some that have run out."""
+
+    def find(self, token_hash: str) -> SignInSession | None:
+        """The session of that token; None when there is none."""
+
+    def touch(self, token_hash: str, now: datetime) -> None:
+        """Note a request."""
+
+    def end(self, token_hash: str) -> None:
+        """Forget a session; nothing happens when there is none."""
+
+    def end_all(self, principal_id: str) -> int:
+        """Forget all sessions of a person; how many there were."""
