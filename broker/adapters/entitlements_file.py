@@ -1,0 +1,104 @@
+"""The entitlements file on disk: read at start, and again when it has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from broker.core.entitlements import Catalogue
+from broker.core.entitlements_file import parse_entitlements
+from broker.core.errors import ConfigurationInvalid, EntitlementsInvalid, EntitlementsUnavailable, Fault
+from broker.core.principal import DirectoryGroup
+
+_log = structlog.get_logger()
+
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    catalogue: Catalogue
+    problem: str | None
+
+
+class EntitlementsFile:
+    """Implements :class:`broker.core.ports.Entitlements` over one file.
+
+    Nothing watches the file: each question looks at its size, inode and time of change, which costs a microsecond,
+    and reads it when they differ. Threads share one instance; one of them reads while the others wait.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, str], find_group: Callable[[str], DirectoryGroup]) -> None:
+        """Remember where the file is; nothing is read yet.
+
+        Args:
+            path: the file.
+            attributes: as :func:`parse_entitlements` takes them.
+            find_group: :meth:`broker.core.ports.Directory.group`.
+        """
+        self._path = path
+        self._attributes = attributes
+        self._find_group = find_group
+        self._lock = threading.Lock()
+        self._stamp: _Stamp | None = None
+        self._in_force: _InForce | None = None
+
+    def check_text(self) -> None:
+        """Check what the text alone can tell, as at start, when the directory may still be away.
+
+        Raises:
+            EntitlementsInvalid: with every fault.
+        """
+        parse_entitlements(self._read(), self._attributes)
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue in force.
+
+        Raises:
+            EntitlementsUnavailable: no version of the file was ever good.
+            DirectoryUnavailable: the groups could not be resolved; the next question tries again.
+        """
+        with self._lock:
+            stamp = self._stamp_now()
+            if self._in_force is None or stamp != self._stamp:
+                self._load(stamp)
+            if self._in_force is None:
+                raise EntitlementsUnavailable(f"{self._path} has never been right since the start")
+            return self._in_force.catalogue
+
+    def problem(self) -> str | None:
+        """What is wrong with the file on disk while an older version is in force."""
+        return self._in_force.problem if self._in_force else None
+
+    def _load(self, stamp: _Stamp | None) -> None:
+        try:
+            catalogue = parse_entitlements(self._read(), self._attributes).resolve(self._find_group)
+        except ConfigurationInvalid as error:
+            _log.error("entitlements.rejected", path=str(self._path), faults=[str(fault) for fault in error.faults])
+            if self._in_force is None:
+                raise EntitlementsUnavailable(f"{self._path}: {error}") from error
+            self._in_force = _InForce(self._in_force.catalogue, str(error))
+        else:
+            _log.info("entitlements.loaded", path=str(self._path), sha256=catalogue.sha256)
+            for warning in catalogue.warnings:
+                _log.warning("entitlements.warning", warning=warning)
+            self._in_force = _InForce(catalogue, None)
+        # Only now: had the directory been away, the next question must try again.
+        self._stamp = stamp
+
+    def _stamp_now(self) -> _Stamp | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise EntitlementsInvalid(Fault(str(self._path), f"it cannot be read: {error.strerror}")) from error

@@ -1,0 +1,442 @@
+"""The settings: one TOML file, overridden by the environment, frozen once read.
+
+Every setting is a field below with its description, its reader and, unless it is required, its default. A setting
+``section.name`` is overridden by the environment variable ``BROKER_SECTION__NAME`` (lists separated by commas). All
+faults are reported together, each with its place. This is the only module that reads configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+from broker.core.credentials import Secret
+from broker.core.durations import read_duration
+from broker.core.errors import Fault, SettingsInvalid
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ENVIRONMENT_PREFIX: Final = "BROKER_"
+# Where `broker` looks when --settings is not given.
+SETTINGS_VARIABLE: Final = "BROKER_SETTINGS"
+DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
+
+# SHA-256 in CSRF tokens and name hashes: a key as long as its output.
+_SHORTEST_SECRET_BYTES: Final = 32
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_T = TypeVar("_T")
+
+
+# --- Readers: a value from TOML or from the environment to what the broker uses, or ValueError with what to write ----
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("write it as text on one line, in quotes")
+    return value.strip()
+
+
+def _some_text(value: object) -> str:
+    text = _text(value)
+    if not text:
+        raise ValueError("it must not be empty")
+    return text
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise ValueError('write a list of texts: ["…", "…"]')
+    return tuple(text for item in items if (text := _text(item)))
+
+
+def _dns(value: object) -> tuple[str, ...]:
+    # A DN holds commas, so a list of them in the environment is separated by semicolons.
+    return _texts(value.split(";") if isinstance(value, str) else value)
+
+
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"write a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError("write true or false")
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"write one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("write an address such as https://broker.corp.example")
+    if parts.path not in {"", "/"}:
+        raise ValueError("the portal lives at the root of its host: leave the path out")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK_NAMES:
+        raise ValueError("plain http is for loopback hosts only: passwords and credentials pass through it")
+    return text.rstrip("/")
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(text) for text in _texts(value))
+    except ValueError as error:
+        raise ValueError(f"write addresses or networks such as 10.0.0.0/8 ({error})") from error
+
+
+def _ldap_servers(value: object) -> tuple[str, ...]:
+    servers = _texts(value)
+    if not servers:
+        raise ValueError('write at least one server: ["ldaps://dc1.corp.example"]')
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.scheme not in {"ldap", "ldaps"} or not parts.hostname or parts.path not in {"", "/"}:
+            raise ValueError(f"{server} is not like ldaps://dc1.corp.example or ldap://dc1.corp.example:389")
+    return servers
+
+
+def _path(value: object) -> Path:
+    return Path(_some_text(value))
+
+
+def _attributes(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) and name for name in value.values()):
+        raise ValueError('write name = "directory attribute" lines')
+    for name in value:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(f"{name!r}: a name has lower-case letters, digits and underscores")
+        if name in {"id", "username"}:
+            raise ValueError(f"{name!r} is always there and cannot be defined")
+    return dict(value)
+
+
+def setting(description: str, read: Callable[[object], _T], default: _T | None = None, *, required: bool = False) -> _T:
+    """A field of the settings.
+
+    Args:
+        description: for the reference.
+        read: from TOML or environment to the value; raises ValueError with what to write.
+        default: used when the setting is absent.
+        required: there is no default.
+    """
+    metadata = {"description": description, "read": read, "required": required}
+    if required:
+        field = dataclasses.field(metadata=metadata)
+    elif isinstance(default, dict):  # dataclasses take no mutable default as it is
+        field = dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    else:
+        field = dataclasses.field(default=default, metadata=metadata)
+    return cast("_T", field)
+
+
+# --- The settings ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """Where the portal listens."""
+
+    address: str = setting("Address to listen on; keep it on loopback behind a TLS proxy.", _some_text, "127.0.0.1")
+    port: int = setting("Port to listen on.", _whole_number(1, 65535), 8080)
+    workers: int = setting("Worker processes; about one for each core.", _whole_number(1, 64), 2)
+    threads: int = setting("Threads in each worker.", _whole_number(1, 64), 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdministrationSettings:
+    """Who administers."""
+
+    administrators: str = setting(
+        "Directory group whose members may see the audit: a DN, or a CN that is unique under the group base.",
+        _some_text,
+        required=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectorySettings:
+    """LDAP or Active Directory."""
+
+    kind: str = setting(
+        "Which schema to expect: active-directory or openldap.", _one_of("active-directory", "openldap"), required=True
+    )
+    servers: tuple[str, ...] = setting("LDAP servers, asked in this order.", _ldap_servers, required=True)
+    start_tls: bool = setting("Use StartTLS on ldap:// servers. Without TLS no password is sent.", _truth, default=False)
+    ca_file: Path | None = setting(
+        "PEM file with the CA of the directory's certificates; absent: the system's CAs. Always verified.", _path
+    )
+    bind_dn: str = setting("DN of the service account that searches.", _some_text, required=True)
+    bind_password_file: Path = setting("File with its password, readable by the broker alone.", _path, required=True)
+    user_bases: tuple[str, ...] = setting("DNs below which people are searched.", _dns, required=True)
+    group_base: str = setting("DN below which groups are searched.", _some_text, required=True)
+    domain: str = setting("DNS domain of user@domain names; absent: names with @ are looked up as they are.", _text, "")
+    netbios_domain: str = setting("NetBIOS domain of DOMAIN\\user names; absent: not taken.", _text, "")
+    connect_timeout: timedelta = setting(
+        "How long a server may take to accept a connection.", read_duration, timedelta(seconds=3)
+    )
+    operation_timeout: timedelta = setting(
+        "How long a server may take to answer one request.", read_duration, timedelta(seconds=5)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """Audit and sign-in sessions."""
+
+    url: str = setting(
+        "sqlite:////absolute/path.db for one node, postgresql://user@host/name for several"
+        " (password: in PGPASSFILE, not here).",
+        _some_text,
+        required=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamlSettings:
+    """The identity provider."""
+
+    keys: Path = setting(
+        "Folder of the signing key, certificate and metadata (`broker keys new`).", _path, required=True
+    )
+    entity_id: str = setting("SAML entity id; absent: <public_url>/saml/metadata.", _text, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """Sign-in sessions of the portal."""
+
+    idle: timedelta = setting("A sign-in ends after this long without a request.", read_duration, timedelta(minutes=30))
+    absolute: timedelta = setting(
+        "A sign-in ends after this long whatever happens.", read_duration, timedelta(hours=10)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsSettings:
+    """Calls to AWS."""
+
+    connect_timeout: timedelta = setting(
+        "How long STS and the sign-in service may take to accept a connection.", read_duration, timedelta(seconds=3)
+    )
+    read_timeout: timedelta = setting(
+        "How long STS and the sign-in service may take to answer.", read_duration, timedelta(seconds=10)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one broker."""
+
+    public_url: str = setting(
+        "The portal's address as browsers see it; decides links and cookies.", _url, required=True
+    )
+    company: str = setting("Shown in the portal's header.", _text, "")
+    contact: str = setting("Whom to ask for access, shown to people who have none.", _text, "")
+    entitlements: Path = setting("The entitlements file.", _path, Path("entitlements.toml"))
+    secret_file: Path = setting(
+        "File with at least 32 random bytes, readable by the broker alone; the same on every node (`broker init`).",
+        _path,
+        required=True,
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        "Proxies whose X-Forwarded-For is believed: addresses or networks.", _networks, ()
+    )
+    listen: ListenSettings
+    administration: AdministrationSettings
+    directory: DirectorySettings
+    attributes: Mapping[str, str] = setting(
+        "Directory attributes that entitlements may use in {braces}, by the name they use.", _attributes, {}
+    )
+    database: DatabaseSettings
+    saml: SamlSettings
+    sessions: SessionSettings
+    aws: AwsSettings
+
+    @property
+    def entity_id(self) -> str:
+        """Our SAML entity id."""
+        return self.saml.entity_id or f"{self.public_url}/saml/metadata"
+
+    def bind_password(self) -> Secret:
+        """The service account's password.
+
+        Raises:
+            SettingsInvalid: the file is missing, empty or readable by others.
+        """
+        content = _read_private("directory.bind_password_file", self.directory.bind_password_file)
+        try:
+            password = content.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            password = ""
+        if not password:
+            raise SettingsInvalid(Fault("directory.bind_password_file", "the file holds no UTF-8 password"))
+        return Secret(password)
+
+    def secret_key(self) -> bytes:
+        """The key for CSRF tokens and for hashes of names that did not resolve.
+
+        Raises:
+            SettingsInvalid: the file is missing, too short or readable by others.
+        """
+        content = _read_private("secret_file", self.secret_file)
+        if len(content) < _SHORTEST_SECRET_BYTES:
+            raise SettingsInvalid(Fault("secret_file", f"the file holds fewer than {_SHORTEST_SECRET_BYTES} bytes"))
+        return content
+
+
+def settings_path(given: Path | None) -> Path:
+    """The settings file to use: the one given, else of ``BROKER_SETTINGS``, else the default place."""
+    return given or Path(os.environ.get(SETTINGS_VARIABLE) or DEFAULT_PATH)
+
+
+def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check everything.
+
+    Args:
+        path: the TOML file; relative paths in it are relative to its folder.
+        environment: overrides; None for the process's own.
+
+    Raises:
+        SettingsInvalid: with every fault and its place.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsInvalid(Fault(str(path), f"it cannot be read: {error.strerror}")) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(Fault(str(path), f"it is not TOML in UTF-8: {error}")) from error
+    return read_settings(document, os.environ if environment is None else environment, path.absolute().parent)
+
+
+def read_settings(document: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
+    """Check a document and its overrides.
+
+    Args:
+        document: as TOML gives it.
+        environment: variables that begin with ``BROKER_`` count; an unknown one is a fault.
+        folder: relative paths start here.
+
+    Raises:
+        SettingsInvalid: with every fault and its place.
+    """
+    faults: list[Fault] = []
+    overrides = {
+        name: text
+        for name, text in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name != SETTINGS_VARIABLE
+    }
+    known = {_variable(key) for key, _ in walk_settings()}
+    faults.extend(
+        Fault(f"environment variable {name}", f"there is no such setting{_meant(name, known)}")
+        for name in sorted(overrides)
+        if name not in known
+    )
+    values = _read_section(Settings, "", document, overrides, folder, faults)
+    if faults or values is None:
+        raise SettingsInvalid(*faults)
+    return values
+
+
+def walk_settings(section: type = Settings, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Every setting as ``section.name`` with its field; the reference and the example are tested against it."""
+    for field in dataclasses.fields(section):
+        if field.metadata:
+            yield prefix + field.name, field
+        else:
+            yield from walk_settings(_SECTIONS[field.name], f"{field.name}.")
+
+
+_SECTIONS: Final[Mapping[str, type]] = {
+    "listen": ListenSettings,
+    "administration": AdministrationSettings,
+    "directory": DirectorySettings,
+    "database": DatabaseSettings,
+    "saml": SamlSettings,
+    "sessions": SessionSettings,
+    "aws": AwsSettings,
+}
+
+
+def _read_section(
+    section: type[_T], prefix: str, table: object, overrides: Mapping[str, str], folder: Path, faults: list[Fault]
+) -> _T | None:
+    if not isinstance(table, Mapping):
+        faults.append(Fault(prefix.rstrip("."), f"write it as a table: [{prefix.rstrip('.')}]"))
+        return None
+    fields = {field.name: field for field in dataclasses.fields(cast("Any", section))}
+    faults.extend(
+        Fault(prefix + key, f"there is no such setting{_meant(key, fields)}") for key in table if key not in fields
+    )
+    values: dict[str, object] = {}
+    complete = True
+    for name, field in fields.items():
+        if not field.metadata:
+            values[name] = _read_section(_SECTIONS[name], f"{name}.", table.get(name, {}), overrides, folder, faults)
+            complete = complete and values[name] is not None
+            continue
+        variable = _variable(prefix + name)
+        place = f"environment variable {variable}" if variable in overrides else prefix + name
+        given = overrides.get(variable, table.get(name))
+        if given is None:
+            if field.metadata["required"]:
+                faults.append(Fault(place, f"it is missing: {field.metadata['description']}"))
+                complete = False
+            elif isinstance(field.default, Path):
+                values[name] = folder / field.default
+            continue
+        try:
+            value = field.metadata["read"](given)
+        except ValueError as error:
+            faults.append(Fault(place, str(error)))
+            complete = False
+        else:
+            values[name] = folder / value if isinstance(value, Path) else value
+    return section(**values) if complete else None
+
+
+def _variable(key: str) -> str:
+    return ENVIRONMENT_PREFIX + key.upper().replace(".", "__")
+
+
+def _meant(wrong: str, known: Any) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _read_private(place: str, path: Path) -> bytes:
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise SettingsInvalid(Fault(place, f"others can read {path}: chmod 600 {path}"))
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsInvalid(Fault(place, f"{path} cannot be read: {error.strerror}")) from error
