@@ -191,7 +191,9 @@ class DirectorySettings:
         "Which schema to expect: active-directory or openldap.", _one_of("active-directory", "openldap"), required=True
     )
     servers: tuple[str, ...] = setting("LDAP servers, asked in this order.", _ldap_servers, required=True)
-    start_tls: bool = setting("Use StartTLS on ldap:// servers. Without TLS no password is sent.", _truth, default=False)
+    start_tls: bool = setting(
+        "Use StartTLS on ldap:// servers. Without TLS no password is sent.", _truth, default=False
+    )
     ca_file: Path | None = setting(
         "PEM file with the CA of the directory's certificates; absent: the system's CAs. Always verified.", _path
     )
@@ -201,9 +203,7 @@ class DirectorySettings:
     group_base: str = setting("DN below which groups are searched.", _some_text, required=True)
     domain: str = setting("DNS domain of user@domain names; absent: names with @ are looked up as they are.", _text, "")
     netbios_domain: str = setting("NetBIOS domain of DOMAIN\\user names; absent: not taken.", _text, "")
-    connect_timeout: timedelta = setting(
-        "How long a server may take to accept a connection.", read_duration, timedelta(seconds=3)
-    )
+    connect_timeout: timedelta = setting("How long a server may take to accept.", read_duration, timedelta(seconds=3))
     operation_timeout: timedelta = setting(
         "How long a server may take to answer one request.", read_duration, timedelta(seconds=5)
     )

@@ -76,6 +76,21 @@ class Entitlements(Protocol):
         """What is wrong with the present file while an older version is in force; None when nothing is."""
 
 
+class SigningKey(Protocol):
+    """An RSA key that may live elsewhere: bytes go in, a signature comes out."""
+
+    @property
+    def certificate_der(self) -> bytes:
+        """DER of its certificate."""
+
+    @property
+    def not_after(self) -> datetime:
+        """The certificate's end, aware, UTC."""
+
+    def sign(self, data: bytes) -> bytes:
+        """RSASSA-PKCS1-v1_5 with SHA-256."""
+
+
 class AssertionSigner(Protocol):
     """Builds and signs the SAML Response."""
 

@@ -1,0 +1,1 @@
+"""AWS on boto3: STS and console sign-in."""

@@ -1,0 +1,96 @@
+"""Console sign-in: credentials to a sign-in token to an address.
+
+Source: AWS IAM user guide, "Enabling custom identity broker access to the AWS console".
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from broker.adapters.aws.endpoints import AwsEndpoints
+from broker.core.credentials import ConsoleUrl, Exchange, Secret
+from broker.core.entitlements import Grant
+from broker.core.errors import ConsoleSignInUnavailable
+
+_OK: Final = 200
+_BAD_REQUEST: Final = 400
+
+
+class FederationSignIn:
+    """Implements :class:`broker.core.ports.ConsoleSignIn`; threads share one."""
+
+    def __init__(
+        self, endpoints: AwsEndpoints, *, connect_timeout: timedelta, read_timeout: timedelta, threads: int
+    ) -> None:
+        """Remember how to call; nothing is connected yet. The arguments are those of the STS adapter."""
+        self._endpoints = endpoints
+        self._timeout = urllib3.Timeout(connect=connect_timeout.total_seconds(), read=read_timeout.total_seconds())
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._pool: urllib3.PoolManager | None = None
+
+    def sign_in_url(self, grant: Grant, exchange: Exchange, destination: str, issuer: str) -> ConsoleUrl:
+        """An address that signs a browser in to the console with that session.
+
+        Raises:
+            ConsoleSignInUnavailable: no answer in time, or an error.
+        """
+        federation = self._endpoints.signin(grant.entitlement.account.partition) + "/federation"
+        credentials = exchange.credentials
+        fields = {
+            "Action": "getSigninToken",
+            "SessionDuration": str(int(grant.duration.total_seconds())),
+            "Session": json.dumps(
+                {
+                    "sessionId": credentials.access_key_id,
+                    "sessionKey": credentials.secret_access_key.reveal(),
+                    "sessionToken": credentials.session_token.reveal(),
+                }
+            ),
+        }
+        answer = self._post(federation, fields)
+        if answer.status == _BAD_REQUEST:
+            # Some credentials may not name a duration; the console session then ends with them.
+            del fields["SessionDuration"]
+            answer = self._post(federation, fields)
+        if answer.status != _OK:
+            raise ConsoleSignInUnavailable(f"the sign-in service answered {answer.status}")
+        try:
+            token = json.loads(answer.data)["SigninToken"]
+        except (ValueError, KeyError, TypeError):
+            raise ConsoleSignInUnavailable("the sign-in service's answer holds no sign-in token") from None
+        query = urlencode({"Action": "login", "Issuer": issuer, "Destination": destination, "SigninToken": token})
+        return ConsoleUrl(Secret(f"{federation}?{query}"))
+
+    def _post(self, url: str, fields: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        # By POST: a GET would put the secret key in an address, and addresses are logged.
+        try:
+            return self._connections().request(
+                "POST",
+                url,
+                body=urlencode(fields),
+                headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+                timeout=self._timeout,
+                retries=False,
+                redirect=False,
+            )
+        except HTTPError as error:
+            raise ConsoleSignInUnavailable(f"no answer from the sign-in service: {type(error).__name__}") from None
+
+    def _connections(self) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pool is None:
+                self._pool = urllib3.PoolManager(
+                    maxsize=self._threads,
+                    block=True,
+                    ssl_context=ssl.create_default_context(),  # verifies certificate and host name
+                )
+            return self._pool

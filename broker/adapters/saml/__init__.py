@@ -1,0 +1,1 @@
+"""SAML 2.0 on lxml: assertions and metadata are built and signed here, and verified with python3-saml."""
