@@ -145,13 +145,13 @@ class ParsedEntitlements:
         return Catalogue(entitlements=tuple(resolved), sha256=self.sha256, warnings=self.warnings)
 
 
-def parse_entitlements(content: bytes, attributes: Mapping[str, str]) -> ParsedEntitlements:
+def parse_entitlements(content: bytes, attributes: Mapping[str, str] | None) -> ParsedEntitlements:
     """Check the text of an entitlements file.
 
     Args:
         content: TOML in UTF-8.
         attributes: the names that ``[attributes]`` of the settings allows, and the directory attribute of each;
-            ``id`` and ``username`` are always allowed.
+            ``id`` and ``username`` are always allowed. None, where there are no settings, allows any name.
 
     Raises:
         EntitlementsInvalid: with every fault and its place.
@@ -177,7 +177,7 @@ def parse_entitlements(content: bytes, attributes: Mapping[str, str]) -> ParsedE
 class _Reader:
     """Walks the document and collects faults; a value that is wrong is None to its callers."""
 
-    def __init__(self, attributes: Mapping[str, str]) -> None:
+    def __init__(self, attributes: Mapping[str, str] | None) -> None:
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
         self._attributes = attributes
@@ -395,7 +395,7 @@ class _Reader:
             self._fault(place, str(error))
             return None
         for name in template.attributes:
-            if name in {"id", "username"}:
+            if name in {"id", "username"} or self._attributes is None:
                 continue
             if name not in self._attributes:
                 allowed = ["id", "username", *self._attributes]

@@ -1,0 +1,197 @@
+"""Settings to adapters to ports: the only place where they meet. The command line uses it without Flask."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from broker.adapters.aws.console import FederationSignIn
+from broker.adapters.aws.endpoints import PUBLIC_ENDPOINTS, AwsEndpoints
+from broker.adapters.aws.sts import StsTokenService
+from broker.adapters.database.audit_log import SqlAuditLog
+from broker.adapters.database.engine import Database
+from broker.adapters.database.migrations import check_ready
+from broker.adapters.database.sessions import SqlSessions
+from broker.adapters.directory import DirectoryConfig, LdapDirectory
+from broker.adapters.entitlements_file import EntitlementsFile
+from broker.adapters.saml.assertion import SamlAssertionSigner
+from broker.adapters.saml.metadata import build_metadata
+from broker.adapters.saml.self_check import check_signer
+from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.core.errors import BrokerError, Fault, SettingsInvalid
+from broker.core.issuance import IssuancePorts
+from broker.core.login import LoginPorts
+from broker.core.principal import Principal
+from broker.core.sessions import SessionLimits
+from broker.resources import resource
+from broker.settings import Settings
+from broker.web.portal import Portal
+
+
+def utc_now() -> datetime:
+    """The clock of the whole broker."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Everything of one broker, composed. Nothing in it has connected to anything yet."""
+
+    settings: Settings
+    database: Database
+    directory: LdapDirectory
+    entitlements: EntitlementsFile
+    keys: SigningKeyFolder
+    endpoints: AwsEndpoints
+
+    def check_at_start(self) -> None:
+        """Refuse to start with anything that could not work.
+
+        Raises:
+            ConfigurationInvalid: the key, its certificate and the metadata do not fit, the entitlements file is wrong,
+                or the database is not of this version.
+        """
+        now = utc_now()
+        signer = SamlAssertionSigner(self.keys.active(now))
+        check_signer(signer, self.keys.metadata(), self.settings.entity_id, now)
+        self.entitlements.check_text()
+        self.settings.secret_key()
+        check_ready(self.database, resource("alembic"))
+
+    def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
+        """What the web needs.
+
+        Args:
+            demo_people: username, password and note of the people to show at sign-in, in the demo only.
+
+        Raises:
+            ConfigurationInvalid: a key or secret cannot be used.
+        """
+        settings = self.settings
+        audit, sessions = SqlAuditLog(self.database), SqlSessions(self.database)
+        limits = SessionLimits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
+        secret_key = settings.secret_key()
+        timeouts = {
+            "connect_timeout": settings.aws.connect_timeout,
+            "read_timeout": settings.aws.read_timeout,
+        }
+        issuance = IssuancePorts(
+            directory=self.directory,
+            entitlements=self.entitlements,
+            signer=SamlAssertionSigner(self.keys.active(utc_now())),
+            token_service=StsTokenService(self.endpoints, threads=settings.listen.threads, **timeouts),
+            console=FederationSignIn(self.endpoints, threads=settings.listen.threads, **timeouts),
+            audit=audit,
+            clock=utc_now,
+            issuer=settings.entity_id,
+            portal_url=settings.public_url,
+        )
+        login = LoginPorts(
+            directory=self.directory,
+            audit=audit,
+            sessions=sessions,
+            limits=limits,
+            username_hash_key=hmac.new(secret_key, b"names that did not resolve", "sha256").digest(),
+            clock=utc_now,
+        )
+        return Portal(
+            login=login,
+            issuance=issuance,
+            sessions=sessions,
+            audit=audit,
+            limits=limits,
+            metadata=self.keys.metadata,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+            administrators=self.is_administrator,
+            contact=settings.contact,
+            company=settings.company,
+            form_action_origins=self.endpoints.form_action_origins(),
+            secret_key=secret_key,
+            readiness=self.readiness,
+            clock=utc_now,
+            templates=resource("templates"),
+            demo=bool(demo_people),
+            demo_people=demo_people,
+        )
+
+    def is_administrator(self, principal: Principal) -> bool:
+        """Whether the person is in the administrators' group.
+
+        Raises:
+            GroupNotResolved: the configured group is not in the directory.
+            DirectoryUnavailable: no answer.
+        """
+        return principal.is_member_of(self.directory.group(self.settings.administration.administrators))
+
+    def readiness(self) -> Mapping[str, str | None]:
+        """Each thing the broker depends on and what is wrong with it, None when nothing is."""
+        checks: Mapping[str, Callable[[], object]] = {
+            "database": SqlAuditLog(self.database).check,
+            "directory": self.directory.check,
+            "entitlements": self.entitlements.catalogue,
+        }
+        problems = {name: _problem(check) for name, check in checks.items()}
+        problems["entitlements"] = problems["entitlements"] or self.entitlements.problem()
+        return problems
+
+    def sign_metadata(self, key: FileSigningKey) -> None:
+        """Sign the metadata anew and keep it; only the key and metadata commands do.
+
+        Raises:
+            SigningKeyUnusable: the folder cannot be written.
+        """
+        content = build_metadata(self.settings.entity_id, f"{self.settings.public_url}/saml/sso", key)
+        self.keys.keep_metadata(content)
+
+
+def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> Broker:
+    """Compose a broker.
+
+    Args:
+        settings: checked.
+        endpoints: AWS itself; only the demo passes another, and no setting can.
+
+    Raises:
+        SettingsInvalid: the service account's password cannot be read, or the directory's settings do not fit.
+    """
+    directory = LdapDirectory(_directory_config(settings), settings.bind_password())
+    return Broker(
+        settings=settings,
+        database=Database(settings.database.url),
+        directory=directory,
+        entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
+        keys=SigningKeyFolder(settings.saml.keys),
+        endpoints=endpoints,
+    )
+
+
+def _directory_config(settings: Settings) -> DirectoryConfig:
+    directory = settings.directory
+    try:
+        return DirectoryConfig(
+            kind=directory.kind,
+            servers=directory.servers,
+            start_tls=directory.start_tls,
+            ca_file=directory.ca_file,
+            bind_dn=directory.bind_dn,
+            user_bases=directory.user_bases,
+            group_base=directory.group_base,
+            domain=directory.domain,
+            netbios_domain=directory.netbios_domain,
+            attributes=settings.attributes,
+            connect_timeout=directory.connect_timeout,
+            operation_timeout=directory.operation_timeout,
+        )
+    except ValueError as error:
+        raise SettingsInvalid(Fault("directory", str(error))) from error
+
+
+def _problem(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except BrokerError as error:
+        return str(error)
+    return None
