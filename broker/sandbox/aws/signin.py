@@ -206,16 +206,19 @@ class SignIn:
         try:
             parameters = await _parameters(method, query, headers, receive)
             action = parameters.get("Action", "")
-            if action == "getSigninToken":
-                token = json.dumps({"SigninToken": self._signin_token(parameters, now)})
-                return 200, [(b"content-type", b"application/json")], token.encode()
-            if action == "login":
-                return self._login(parameters, now)
-            raise SignInRefusedError("Invalid Action parameter")
+            return self._act(action, parameters, now)
         except SignInRefusedError as refused:
             if action == "login":
                 return self._message(400, "Sign-in failed", str(refused))
             return 400, [(b"content-type", b"text/plain; charset=utf-8")], str(refused).encode()
+
+    def _act(self, action: str, parameters: Mapping[str, str], now: datetime) -> _Answer:
+        if action == "getSigninToken":
+            token = json.dumps({"SigninToken": self._signin_token(parameters, now)})
+            return 200, [(b"content-type", b"application/json")], token.encode()
+        if action == "login":
+            return self._login(parameters, now)
+        raise SignInRefusedError("Invalid Action parameter")
 
     def _signin_token(self, parameters: Mapping[str, str], now: datetime) -> str:
         try:
