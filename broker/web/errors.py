@@ -1,0 +1,402 @@
+"""What a person is told about each error: the one table, and the page or JSON made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from broker.core import errors
+from broker.core.errors import BrokerError
+from broker.web.language import duration_words
+from broker.web.request_log import describe_exception, logger
+from broker.web.visit import visit
+
+# RFC 9110 section 10.2.3. Directory and STS come back in seconds or in hours; half a minute suits both.
+_RETRY_AFTER_SECONDS: Final = "30"
+
+# A browser shows an answer only once it has sent its whole form, so a form somewhat too large is read to its end.
+_MOST_BYTES_DISCARDED: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person is told.
+
+    Attributes:
+        status: of HTTP.
+        title: a few words.
+        message: what happened; may name fields of the error, see :func:`_fields`.
+        advice: what they can do about it.
+    """
+
+    status: int
+    title: LazyString
+    message: LazyString
+    advice: LazyString
+
+
+_TRY_AGAIN = lazy_gettext(
+    "Please try again in a few minutes. If it goes on, tell your administrator the reference below."
+)
+_TELL_ADMINISTRATOR = lazy_gettext("Please tell your administrator the reference below.")
+_BACK_AND_CHOOSE = lazy_gettext("Go back to your access and choose again.")
+_NOTHING_ISSUED = lazy_gettext("No credentials were issued.")
+_AWS_REFUSED = lazy_gettext("AWS refused the request")
+_NOT_SET_UP = lazy_gettext("The portal is not set up correctly")
+_SIGN_IN_FAILED = lazy_gettext("We could not sign you in")
+
+_CONFIGURATION = Answer(
+    status=500,
+    title=_NOT_SET_UP,
+    message=lazy_gettext("The portal cannot answer because its configuration is incomplete or wrong."),
+    advice=_TELL_ADMINISTRATOR,
+)
+
+ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
+    # --- a person asked for something they cannot have
+    errors.LoginRejected: Answer(
+        401,
+        _SIGN_IN_FAILED,
+        lazy_gettext("The username or the password is not right, or the account cannot be used."),
+        lazy_gettext("Check both and try again. If you have just changed your password, use the new one."),
+    ),
+    errors.PrincipalGone: Answer(
+        401,
+        lazy_gettext("You have been signed out"),
+        lazy_gettext("Your account can no longer be used here."),
+        lazy_gettext("If you think this is a mistake, ask your administrator."),
+    ),
+    errors.EntitlementNotHeld: Answer(
+        404,
+        lazy_gettext("You do not have this access"),
+        lazy_gettext("There is no such access, or it is not given to you."),
+        lazy_gettext("Your list shows everything you may use right now."),
+    ),
+    errors.DurationNotANumber: Answer(
+        400,
+        lazy_gettext("The duration cannot be used"),
+        lazy_gettext("The duration has to be a whole number of seconds."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.DurationTooShort: Answer(
+        400,
+        lazy_gettext("The duration is too short"),
+        lazy_gettext("AWS sessions last at least %(minimum)s."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.DurationTooLong: Answer(
+        400,
+        lazy_gettext("The duration is too long"),
+        lazy_gettext("With this access, sessions last at most %(maximum)s."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.ScopeNotEntitled: Answer(
+        400,
+        lazy_gettext("The place is not part of this access"),
+        lazy_gettext("The bucket or folder you chose does not belong to this access."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.AccessNotEntitled: Answer(
+        400,
+        lazy_gettext("The choice leaves nothing"),
+        lazy_gettext("With what you chose, the session could not do anything."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.NarrowingNeedsS3: Answer(
+        400,
+        lazy_gettext("This access cannot be narrowed"),
+        lazy_gettext("Only access to particular buckets can be narrowed to fewer places or to reading."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.UseNotOffered: Answer(
+        400,
+        lazy_gettext("Not offered for this access"),
+        lazy_gettext("This access is not offered in this way."),
+        _BACK_AND_CHOOSE,
+    ),
+    errors.DestinationRefused: Answer(
+        400,
+        lazy_gettext("The link does not lead to the AWS console"),
+        lazy_gettext("The page to open is not a page of the AWS console, so nothing was opened."),
+        lazy_gettext("Open the console from your list instead."),
+    ),
+    errors.AttributeUnusable: Answer(
+        409,
+        lazy_gettext("Your directory entry is incomplete"),
+        lazy_gettext("This access is built on “%(attribute)s” of your directory entry, which has no usable value."),
+        lazy_gettext("Ask whoever looks after the directory to correct it."),
+    ),
+    errors.SessionPolicyTooLong: Answer(
+        409,
+        lazy_gettext("The access is too large for one session"),
+        lazy_gettext("It names more places than AWS takes for one session."),
+        lazy_gettext("Choose a single place, or tell your administrator the reference below."),
+    ),
+    # --- something does not answer
+    errors.DirectoryUnavailable: Answer(
+        503,
+        lazy_gettext("The directory does not answer"),
+        lazy_gettext("We could not ask the directory who you are. No credentials were issued."),
+        _TRY_AGAIN,
+    ),
+    errors.TokenServiceUnavailable: Answer(503, lazy_gettext("AWS does not answer"), _NOTHING_ISSUED, _TRY_AGAIN),
+    errors.ConsoleSignInUnavailable: Answer(
+        503,
+        lazy_gettext("The AWS console does not answer"),
+        lazy_gettext("AWS did not let us open the console."),
+        _TRY_AGAIN,
+    ),
+    errors.AuditUnavailable: Answer(
+        503,
+        lazy_gettext("The audit log does not answer"),
+        lazy_gettext("Nothing is handed out that cannot be recorded. No credentials were issued."),
+        _TRY_AGAIN,
+    ),
+    errors.SessionsUnavailable: Answer(
+        503,
+        lazy_gettext("Sign-in is not available"),
+        lazy_gettext("We could not look up your sign-in."),
+        _TRY_AGAIN,
+    ),
+    errors.EntitlementsUnavailable: Answer(
+        503,
+        lazy_gettext("The list of access is not available"),
+        lazy_gettext("We could not read who may use what. No credentials were issued."),
+        _TRY_AGAIN,
+    ),
+    # --- AWS refused
+    errors.AssertionNotAccepted: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("The AWS account does not accept this portal's identity. No credentials were issued."),
+        _TELL_ADMINISTRATOR,
+    ),
+    errors.AssertionOutOfTime: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("The clocks of the portal and of AWS differ too much. No credentials were issued."),
+        _TELL_ADMINISTRATOR,
+    ),
+    errors.RoleNotTrusting: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("The role in the AWS account does not let this portal in. No credentials were issued."),
+        _TELL_ADMINISTRATOR,
+    ),
+    errors.SessionPolicyNotAccepted: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("AWS did not take the limits of this session. No credentials were issued."),
+        lazy_gettext("Choose a single place, or tell your administrator the reference below."),
+    ),
+    errors.RegionNotEnabled: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("The AWS account does not use this region. No credentials were issued."),
+        _TELL_ADMINISTRATOR,
+    ),
+    errors.DurationAboveRole: Answer(
+        502,
+        _AWS_REFUSED,
+        lazy_gettext("The role in the AWS account allows only shorter sessions. No credentials were issued."),
+        lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
+    ),
+    errors.UnexpectedTokenServiceAnswer: Answer(502, _AWS_REFUSED, _NOTHING_ISSUED, _TELL_ADMINISTRATOR),
+    # --- the web's own
+    errors.NotSignedIn: Answer(
+        401,
+        lazy_gettext("Please sign in"),
+        lazy_gettext("You are not signed in, or your sign-in has run out."),
+        lazy_gettext("Sign in to go on."),
+    ),
+    errors.FormExpired: Answer(
+        400,
+        lazy_gettext("The form has expired"),
+        lazy_gettext("The form was open for too long or belongs to an earlier sign-in, so nothing was done."),
+        lazy_gettext("Please send it again."),
+    ),
+    errors.AdministratorsOnly: Answer(
+        403,
+        lazy_gettext("For administrators only"),
+        lazy_gettext("This page is for administrators of the portal. The attempt was recorded."),
+        lazy_gettext("If you need it for your work, ask your administrator."),
+    ),
+    errors.FilterMalformed: Answer(
+        400,
+        lazy_gettext("The search cannot be understood"),
+        lazy_gettext("The value of “%(field)s” cannot be understood."),
+        lazy_gettext("Clear the filters and search again."),
+    ),
+    errors.PageNotFound: Answer(
+        404,
+        lazy_gettext("Page not found"),
+        lazy_gettext("There is no page at this address."),
+        lazy_gettext("Check the address, or start from your access."),
+    ),
+    errors.MethodNotOffered: Answer(
+        405,
+        lazy_gettext("This page cannot be opened like that"),
+        lazy_gettext("The address exists, but only as the target of a form."),
+        lazy_gettext("Start from your access."),
+    ),
+    errors.RequestTooLarge: Answer(
+        413,
+        lazy_gettext("That was too much"),
+        lazy_gettext("What was sent is larger than any form of this portal."),
+        lazy_gettext("Send less, for instance a shorter password."),
+    ),
+    errors.RequestMalformed: Answer(
+        400,
+        lazy_gettext("The request cannot be understood"),
+        lazy_gettext("The portal did not understand what the browser sent."),
+        lazy_gettext("Start again from your access."),
+    ),
+    errors.Defect: Answer(
+        500,
+        lazy_gettext("Something went wrong"),
+        lazy_gettext("The portal ran into an error that nobody foresaw."),
+        _TELL_ADMINISTRATOR,
+    ),
+    # --- the operator has to change something
+    errors.SettingsInvalid: _CONFIGURATION,
+    errors.EntitlementsInvalid: _CONFIGURATION,
+    errors.SigningKeyUnusable: _CONFIGURATION,
+    errors.DatabaseNotReady: _CONFIGURATION,
+    errors.AddressInUse: _CONFIGURATION,
+    errors.GroupNotResolved: _CONFIGURATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An answer in the language of the request.
+
+    Attributes:
+        code: the error's name for programs, ``entitlement-not-held``.
+    """
+
+    status: int
+    code: str
+    title: str
+    message: str
+    advice: str
+
+
+def shown(error: BrokerError) -> Shown:
+    """What a person is told about that error, in their language."""
+    answer = ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
+    fields = _fields(error)
+    return Shown(
+        status=answer.status,
+        code=re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower(),
+        title=str(answer.title),
+        message=str(answer.message) % fields,
+        advice=str(answer.advice),
+    )
+
+
+def _fields(error: BrokerError) -> Mapping[str, str]:
+    match error:
+        case errors.DurationTooShort(minimum=timedelta() as minimum):
+            return {"minimum": duration_words(minimum)}
+        case errors.DurationTooLong(maximum=timedelta() as maximum):
+            return {"maximum": duration_words(maximum)}
+        case errors.AttributeUnusable(attribute=str() as attribute):
+            return {"attribute": attribute}
+        case errors.FilterMalformed(field=str() as field):
+            return {"field": field}
+        case _:
+            return {}
+
+
+def log_error(error: BrokerError) -> None:
+    """Tell the operator, in the operator's words."""
+    name = type(error).__name__
+    if isinstance(error, errors.Refusal) and not isinstance(error, errors.Defect):
+        logger().info("refused", error=name, detail=str(error))
+    else:
+        logger().error("failed", error=name, detail=str(error), exception=describe_exception(error))
+
+
+def wants_json() -> bool:
+    """Whether the client asks for JSON rather than a page."""
+    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
+
+
+def error_json(error: BrokerError) -> Response:
+    """The error for a program: what it is called, what a person may be shown, and the reference."""
+    about = shown(error)
+    response = jsonify(error=about.code, message=f"{about.message} {about.advice}", reference=visit().reference_id)
+    response.status_code = about.status
+    return _with_retry(response, error)
+
+
+def error_page(error: BrokerError) -> Response:
+    """The error for a person."""
+    about = shown(error)
+    page = render_template("error.html", error=about, reference=visit().reference_id)
+    return _with_retry(make_response(page, about.status), error)
+
+
+def _with_retry(response: Response, error: BrokerError) -> Response:
+    if isinstance(error, errors.Unavailable):
+        response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    return response
+
+
+def answer(error: BrokerError) -> Response:
+    """Log the error and answer with it."""
+    log_error(error)
+    return error_json(error) if wants_json() else error_page(error)
+
+
+_BY_STATUS: Final[Mapping[int, type[errors.Refusal]]] = {
+    404: errors.PageNotFound,
+    405: errors.MethodNotOffered,
+    413: errors.RequestTooLarge,
+}
+
+
+def _answer_http_exception(exception: HTTPException) -> WerkzeugResponse:
+    status = exception.code or 500
+    if status < 400:  # noqa: PLR2004 - a redirect of Flask's own
+        return exception.get_response()
+    if status >= 500:  # noqa: PLR2004 - server errors of HTTP
+        return _answer_unforeseen(exception)
+    kind = _BY_STATUS.get(status, errors.RequestMalformed)
+    if kind is errors.RequestTooLarge:
+        _discard_body()
+    response = answer(kind())
+    for name, value in exception.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def _discard_body() -> None:
+    stream = request.environ["wsgi.input"]
+    left = min(request.content_length or 0, _MOST_BYTES_DISCARDED)
+    while left > 0 and (chunk := stream.read(min(left, 65536))):
+        left -= len(chunk)
+
+
+def _answer_unforeseen(exception: Exception) -> Response:
+    defect = errors.Defect()
+    defect.__cause__ = exception
+    return answer(defect)
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application from the table."""
+    app.register_error_handler(BrokerError, answer)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_unforeseen)

@@ -1,0 +1,38 @@
+"""For load balancers: is this process alive, and can it do its work."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from broker.web.portal import current_portal
+from broker.web.request_log import logger
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def alive() -> Response:
+    """It answers, so it is."""
+    return jsonify(status="alive")
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """503 when anything that issuing needs is missing. Names only: what is wrong with it is in the log.
+
+    An entitlements file that went wrong while an older version is in force is a warning: the node still serves.
+    """
+    portal = current_portal()
+    checks = portal.readiness()
+    for name, problem in checks.items():
+        if problem is not None:
+            logger().warning("not ready", check=name, problem=problem)
+    failing = sorted(name for name, problem in checks.items() if problem is not None)
+    response = jsonify(
+        status="not ready" if failing else "ready",
+        checks={name: "ok" if problem is None else "failing" for name, problem in checks.items()},
+        failing=failing,
+        warnings=["entitlements"] if portal.issuance.entitlements.problem() is not None else [],
+    )
+    response.status_code = 503 if failing else 200
+    return response

@@ -1,0 +1,38 @@
+"""The front page: what a person may use."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template
+
+from broker.web import access
+from broker.web.cards import card_for
+from broker.web.portal import current_portal
+from broker.web.visit import visit
+
+blueprint = Blueprint("home", __name__)
+
+
+@blueprint.get("/")
+def home() -> str:
+    """One card for each entitlement, or whom to ask for one.
+
+    Raises:
+        PrincipalGone: the person may no longer use the portal.
+        Unavailable: the directory, the entitlements or the audit did not answer.
+    """
+    portal = current_portal()
+    principal = access.person()
+    now = portal.clock()
+    held = portal.issuance.entitlements.catalogue().held_by(principal)
+    problem = portal.issuance.entitlements.problem() if visit().administrator else None
+    if not held:
+        groups = sorted((group.name for group in principal.groups), key=str.casefold)
+        return render_template("no_access.html", principal=principal, groups=groups, problem=problem)
+    return render_template(
+        "home.html",
+        principal=principal,
+        cards=[card_for(principal, entitlement, now) for entitlement in held],
+        live=portal.audit.live_sessions(principal.id, now),
+        names={entitlement.id: entitlement.name for entitlement in held},
+        problem=problem,
+    )

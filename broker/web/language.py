@@ -1,0 +1,90 @@
+"""English and Japanese: which one a request speaks, and how to switch."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from babel.units import format_unit
+from flask import Blueprint, Flask, Response, redirect, request
+from flask_babel import Babel, format_datetime, get_locale
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from broker.core.errors import RequestMalformed
+from broker.web.own_path import own_path
+from broker.web.portal import current_portal
+
+LANGUAGES: Final = {"en": "English", "ja": "日本語"}
+"""Each in its own words."""
+
+_COOKIE: Final = "language"
+_COOKIE_LASTS: Final = timedelta(days=365)
+_TRANSLATIONS: Final = Path(__file__).parent / "translations"
+
+blueprint = Blueprint("language", __name__)
+
+
+@blueprint.post("/language")
+def switch() -> WerkzeugResponse:
+    """Keep the chosen language in a cookie and go back.
+
+    Raises:
+        RequestMalformed: no language of ours.
+    """
+    chosen = request.form.get("language", "")
+    if chosen not in LANGUAGES:
+        raise RequestMalformed
+    portal = current_portal()
+    response = redirect(own_path(request.form.get("next", "")), code=303)
+    response.set_cookie(
+        portal.cookie_name(_COOKIE),
+        chosen,
+        max_age=_COOKIE_LASTS,
+        path="/",
+        secure=portal.secure,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def current_language() -> str:
+    """``en`` or ``ja``: what the person chose, otherwise what the browser asks for."""
+    chosen = request.cookies.get(current_portal().cookie_name(_COOKIE), "")
+    if chosen in LANGUAGES:
+        return chosen
+    return request.accept_languages.best_match(list(LANGUAGES)) or "en"
+
+
+def duration_words(duration: timedelta) -> str:
+    """``1 hour 30 minutes``, in the request's language."""
+    seconds = int(duration.total_seconds())
+    parts = (("hour", seconds // 3600), ("minute", seconds % 3600 // 60), ("second", seconds % 60))
+    return " ".join(
+        format_unit(amount, f"duration-{unit}", length="long", locale=get_locale()) for unit, amount in parts if amount
+    )
+
+
+def moment_words(moment: datetime) -> str:
+    """A time in UTC, to the second, in the request's language."""
+    return f"{format_datetime(moment, 'medium')} UTC"
+
+
+def _add_content_language(response: Response) -> Response:
+    if response.mimetype in {"text/html", "application/json"}:
+        response.headers["Content-Language"] = current_language()
+    return response
+
+
+def register(app: Flask) -> None:
+    """Translate the application."""
+    Babel(
+        app,
+        default_locale="en",
+        default_timezone="UTC",
+        default_translation_directories=str(_TRANSLATIONS),
+        locale_selector=current_language,
+    )
+    app.register_blueprint(blueprint)
+    app.after_request(_add_content_language)

@@ -1,0 +1,161 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from broker.core.audit import EventKind, LiveSession
+from broker.core.credentials import Secret
+from broker.core.errors import (
+    AuditUnavailable,
+    BrokerError,
+    DirectoryUnavailable,
+    FormExpired,
+    LoginRejected,
+    NotSignedIn,
+    PrincipalGone,
+)
+from broker.core.login import LONGEST_USERNAME, LoginAttempt, log_in
+from broker.web import access, errors
+from broker.web.own_path import HOME, own_path, this_path
+from broker.web.portal import current_portal
+from broker.web.sessions import clear_session_cookie, forget_session, load_session, set_session_cookie
+from broker.web.visit import current_origin, visit
+
+blueprint = Blueprint("sign_in", __name__)
+
+_LOGIN: Final = "sign_in.login"
+
+
+@blueprint.route("/login", methods=["GET", "POST"])
+def login() -> WerkzeugResponse:
+    """Show the form, or take it.
+
+    Raises:
+        BrokerError: whatever keeps the person from being proved, except a refusal, which the form shows.
+    """
+    if request.method != "POST":
+        if load_session() is not None:
+            return redirect(own_path(request.args.get("next", "")), code=303)
+        return _sign_in_page(None, status=200)
+    attempt = LoginAttempt(
+        claimed_username=request.form.get("username", ""),
+        password=Secret(request.form.get("password", "")),
+        origin=current_origin(),
+    )
+    # The browser's earlier session ends with the new sign-in, never before: a mistyped password costs nothing.
+    earlier = load_session()
+    portal = current_portal()
+    try:
+        signed_in = log_in(attempt, portal.login)
+    except LoginRejected as rejection:
+        errors.log_error(rejection)
+        return errors.error_json(rejection) if errors.wants_json() else _sign_in_page(rejection)
+    if earlier is not None:
+        portal.sessions.end(earlier.token_hash)
+        access.record(
+            EventKind.SESSION_ENDED, principal_id=earlier.principal_id, username=None, reason="signed in again"
+        )
+    visit().session = signed_in.session
+    response = redirect(own_path(request.form.get("next", "")), code=303)
+    set_session_cookie(response, signed_in.token)
+    return response
+
+
+@blueprint.post("/logout")
+def logout() -> WerkzeugResponse:
+    """End the sign-in session, and say which AWS sessions it leaves behind.
+
+    Raises:
+        SessionsUnavailable: it could not be ended.
+    """
+    portal = current_portal()
+    session = access.signed_in_session()
+    # 1. End it: whatever fails below, the browser is signed out.
+    portal.sessions.end(session.token_hash)
+    # 2. Write it down, and look up what lives on.
+    live: tuple[LiveSession, ...] | None
+    try:
+        access.record(
+            EventKind.SESSION_ENDED,
+            principal_id=session.principal_id,
+            username=_username(session.principal_id),
+            reason="signed out",
+        )
+        live = tuple(portal.audit.live_sessions(session.principal_id, portal.clock()))
+    except AuditUnavailable as outage:
+        errors.log_error(outage)
+        live = None
+    forget_session()
+    response = make_response(render_template("signed_out.html", live=live))
+    clear_session_cookie(response)
+    return response
+
+
+def _username(principal_id: str) -> str | None:
+    # For the auditor's eyes; signing out works without the directory too.
+    try:
+        return current_portal().issuance.directory.principal_by_id(principal_id).username
+    except (DirectoryUnavailable, PrincipalGone):
+        return None
+
+
+@blueprint.app_errorhandler(NotSignedIn)
+def ask_to_sign_in(error: NotSignedIn) -> WerkzeugResponse:
+    """Send a browser to the form and back again afterwards; a form that was sent too late is told so."""
+    if errors.wants_json():
+        return errors.answer(error)
+    if request.method in {"GET", "HEAD"}:
+        target = this_path()
+        return redirect("/login" if target == HOME else f"/login?{urlencode({'next': target}, safe='/')}", code=302)
+    errors.log_error(error)
+    return _sign_in_page(error)
+
+
+@blueprint.app_errorhandler(PrincipalGone)
+def sign_out_everywhere(error: PrincipalGone) -> WerkzeugResponse:
+    """End every session of a person whom the directory no longer lets in.
+
+    Raises:
+        SessionsUnavailable: they could not be ended.
+        AuditUnavailable: it could not be recorded.
+    """
+    errors.log_error(error)
+    current_portal().sessions.end_all(error.principal_id)
+    access.record(EventKind.SESSION_ENDED, principal_id=error.principal_id, username=None, reason=str(error))
+    forget_session()
+    response = errors.error_json(error) if errors.wants_json() else _sign_in_page(error)
+    clear_session_cookie(response)
+    return response
+
+
+@blueprint.app_errorhandler(FormExpired)
+def offer_fresh_form(error: FormExpired) -> WerkzeugResponse:
+    """Show the sign-in form again with what was typed, except the password; elsewhere say what happened."""
+    if request.endpoint != _LOGIN or errors.wants_json():
+        return errors.answer(error)
+    errors.log_error(error)
+    return _sign_in_page(error)
+
+
+def _sign_in_page(error: BrokerError | None, *, status: int | None = None) -> Response:
+    about = errors.shown(error) if error else None
+    typed = request.form if request.endpoint == _LOGIN and request.method == "POST" else {}
+    page = render_template(
+        "sign_in.html",
+        error=about,
+        username=_echo(typed.get("username", "")),
+        next=own_path(typed.get("next") or (request.args.get("next", "") if request.endpoint == _LOGIN else "")),
+        reference=visit().reference_id,
+        longest_username=LONGEST_USERNAME,
+    )
+    return make_response(page, status or (about.status if about else 200))
+
+
+def _echo(username: str) -> str:
+    # HTML has no way to write control characters, and nobody has a name this long.
+    return "".join(character if character.isprintable() else "\ufffd" for character in username)[:LONGEST_USERNAME]

@@ -1,0 +1,318 @@
+"""In-memory ports. They pass the same contract tests as the real adapters, so a test on them says something."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+from broker.core.assertion import AssertionClaims, SignedAssertion
+from broker.core.audit import (
+    AuditCursor,
+    AuditEvent,
+    AuditFilter,
+    AuditPage,
+    EventKind,
+    LiveSession,
+)
+from broker.core.credentials import ConsoleUrl, Exchange, Secret, TemporaryCredentials
+from broker.core.entitlements import Catalogue, Grant
+from broker.core.errors import (
+    AuditUnavailable,
+    BrokerError,
+    DirectoryUnavailable,
+    EntitlementsUnavailable,
+    GroupNotResolved,
+    LoginCause,
+    LoginRejected,
+    PrincipalGone,
+    SessionsUnavailable,
+)
+from broker.core.ports import Clock
+from broker.core.principal import DirectoryGroup, Principal
+from broker.core.session_policy import SessionPolicy
+from broker.core.sessions import SessionLimits, SignInSession
+
+
+@dataclass
+class FixedClock:
+    """A clock that stands still until told otherwise."""
+
+    now: datetime = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+@dataclass
+class Person:
+    """An entry of the directory; ``state`` is why it may not be used, None when it may."""
+
+    principal: Principal
+    password: str
+    state: LoginCause | None = None
+
+
+@dataclass
+class MemoryDirectory:
+    people: list[Person] = field(default_factory=list)
+    groups: list[DirectoryGroup] = field(default_factory=list)
+    down: bool = False
+
+    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
+        person = self._find(claimed_username)
+        if password.reveal() != person.password:
+            raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person.principal)
+        if person.state is not None:
+            raise LoginRejected(person.state, principal=person.principal)
+        return person.principal
+
+    def principal_by_id(self, principal_id: str) -> Principal:
+        self.check()
+        for person in self.people:
+            if person.principal.id == principal_id:
+                if person.state is not None:
+                    raise PrincipalGone(principal_id, person.state)
+                return person.principal
+        raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+
+    def principal_by_username(self, username: str) -> Principal:
+        return self._find(username).principal
+
+    def group(self, name: str) -> DirectoryGroup:
+        self.check()
+        matches = [group for group in self.groups if name.casefold() in {group.dn.casefold(), group.name.casefold()}]
+        if len(matches) != 1:
+            raise GroupNotResolved(name, len(matches))
+        return matches[0]
+
+    def check(self) -> None:
+        if self.down:
+            raise DirectoryUnavailable("no directory server answered")
+
+    def _find(self, username: str) -> Person:
+        self.check()
+        # Directories compare account names without regard to case.
+        matches = [person for person in self.people if person.principal.username.casefold() == username.casefold()]
+        if not matches:
+            raise LoginRejected(LoginCause.UNKNOWN_USERNAME)
+        if len(matches) > 1:
+            raise LoginRejected(LoginCause.AMBIGUOUS_USERNAME)
+        return matches[0]
+
+
+@dataclass
+class MemoryEntitlements:
+    """``wrong`` is what is wrong with the present file; ``loaded`` is None until one was good."""
+
+    loaded: Catalogue | None
+    wrong: str | None = None
+
+    def catalogue(self) -> Catalogue:
+        if self.loaded is None:
+            raise EntitlementsUnavailable(self.wrong or "no entitlements file has been loaded")
+        return self.loaded
+
+    def problem(self) -> str | None:
+        return self.wrong
+
+
+@dataclass
+class MemorySigner:
+    signed: list[AssertionClaims] = field(default_factory=list)
+
+    def sign(self, claims: AssertionClaims) -> SignedAssertion:
+        self.signed.append(claims)
+        response = base64.b64encode(f"<Response ID='{claims.response_id}'/>".encode()).decode()
+        return SignedAssertion(id=claims.id, response=Secret(response))
+
+
+@dataclass
+class MemoryTokenService:
+    """``fails`` is raised instead of an answer."""
+
+    clock: Clock
+    fails: BrokerError | None = None
+    exchanged: list[tuple[Grant, SessionPolicy | None]] = field(default_factory=list)
+
+    def assume_role_with_saml(
+        self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
+    ) -> Exchange:
+        assert assertion.response
+        if self.fails is not None:
+            raise self.fails
+        self.exchanged.append((grant, session_policy))
+        number = len(self.exchanged)
+        role = grant.entitlement.role_name
+        session_name = grant.principal.role_session_name
+        return Exchange(
+            credentials=TemporaryCredentials(
+                access_key_id=f"ASIA{number:016d}",
+                secret_access_key=Secret(f"secret/key+{number:029d}"),
+                session_token=Secret("token//" + f"{number:04d}ABCDefgh+/=" * 30),
+                expiration=self.clock() + grant.duration,
+            ),
+            assumed_role_arn=f"arn:aws:sts::{grant.entitlement.account.id}:assumed-role/{role}/{session_name}",
+            assumed_role_id=f"AROAEXAMPLE:{session_name}",
+            packed_policy_size=12 if session_policy else None,
+            request_id=f"00000000-0000-4000-8000-{number:012d}",
+        )
+
+
+@dataclass
+class MemoryConsole:
+    """``fails`` is raised instead of an answer."""
+
+    signin_endpoint: str = "https://signin.aws.amazon.com"
+    fails: BrokerError | None = None
+
+    def sign_in_url(self, grant: Grant, exchange: Exchange, destination: str, issuer: str) -> ConsoleUrl:
+        assert exchange.credentials.session_token
+        if self.fails is not None:
+            raise self.fails
+        query = {"Action": "login", "Issuer": issuer, "Destination": destination, "SigninToken": f"token-{grant.id}"}
+        return ConsoleUrl(Secret(f"{self.signin_endpoint}/federation?{urlencode(query)}"))
+
+
+@dataclass
+class MemoryAuditLog:
+    events: list[AuditEvent] = field(default_factory=list)
+    down: bool = False
+
+    def append(self, event: AuditEvent) -> None:
+        self.check()
+        if any(event.id == known.id for known in self.events):
+            raise AuditUnavailable("the event is there already")
+        if event.grant_id is not None and any(
+            (event.grant_id, event.kind) == (known.grant_id, known.kind) for known in self.events
+        ):
+            raise AuditUnavailable(f"the grant already has an event of kind {event.kind}")
+        self.events.append(event)
+
+    def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
+        self.check()
+        found = sorted(
+            (event for event in self.events if _matches(event, which)), key=lambda one: (one.time, one.id), reverse=True
+        )
+        if older_than is not None:
+            found = [event for event in found if (event.time, event.id) < (older_than.time, older_than.id)]
+        page = tuple(found[:limit])
+        older = AuditCursor(page[-1].time, page[-1].id) if len(found) > limit else None
+        return AuditPage(events=page, older=older)
+
+    def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
+        self.check()
+        live = [
+            LiveSession(
+                entitlement=event.entitlement or "",
+                account=event.account or "",
+                session_name=event.session_name or "",
+                expiry=event.expiry,
+            )
+            for event in self.events
+            if event.kind is EventKind.ISSUANCE_SUCCEEDED
+            and event.principal_id == principal_id
+            and event.expiry is not None
+            and event.expiry > now
+        ]
+        return sorted(live, key=lambda session: session.expiry, reverse=True)
+
+    def check(self) -> None:
+        if self.down:
+            raise AuditUnavailable("the database does not answer")
+
+
+def _matches(event: AuditEvent, which: AuditFilter) -> bool:
+    person = which.person
+    return (
+        (
+            person is None
+            or person.casefold() in (event.principal_username or "").casefold()
+            or person == event.principal_id
+        )
+        and (which.kind is None or event.kind is which.kind)
+        and (which.entitlement is None or event.entitlement == which.entitlement)
+        and (which.since is None or event.time >= which.since)
+        and (which.until is None or event.time < which.until)
+    )
+
+
+@dataclass
+class MemorySessions:
+    kept: dict[str, SignInSession] = field(default_factory=dict)
+    down: bool = False
+
+    def create(self, session: SignInSession, limits: SessionLimits) -> None:
+        self._check()
+        for token_hash, known in list(self.kept.items()):
+            if not known.holds_at(session.signed_in_at, limits):
+                del self.kept[token_hash]
+        self.kept[session.token_hash] = session
+
+    def find(self, token_hash: str) -> SignInSession | None:
+        self._check()
+        return self.kept.get(token_hash)
+
+    def touch(self, token_hash: str, now: datetime) -> None:
+        self._check()
+        if known := self.kept.get(token_hash):
+            self.kept[token_hash] = SignInSession(
+                token_hash=known.token_hash,
+                principal_id=known.principal_id,
+                signed_in_at=known.signed_in_at,
+                last_seen_at=now,
+            )
+
+    def end(self, token_hash: str) -> None:
+        self._check()
+        self.kept.pop(token_hash, None)
+
+    def end_all(self, principal_id: str) -> int:
+        self._check()
+        theirs = [token_hash for token_hash, known in self.kept.items() if known.principal_id == principal_id]
+        for token_hash in theirs:
+            del self.kept[token_hash]
+        return len(theirs)
+
+    def _check(self) -> None:
+        if self.down:
+            raise SessionsUnavailable("the database does not answer")
+
+
+def principal_id(number: int) -> str:
+    """A well-formed immutable id, one for each number below 32**4."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    digits = "".join(alphabet[number >> shift & 31] for shift in (15, 10, 5, 0))
+    return digits.rjust(26, "A")
+
+
+def group_named(name: str) -> DirectoryGroup:
+    """A group of the example directory."""
+    return DirectoryGroup(dn=f"cn={name.lower()},ou=groups,dc=example,dc=com", name=name)
+
+
+def person_named(
+    number: int,
+    username: str,
+    display_name: str,
+    *groups: DirectoryGroup,
+    state: LoginCause | None = None,
+    attributes: Mapping[str, tuple[str, ...]] | None = None,
+) -> Person:
+    """Somebody in the example directory, whose password is ``<username>'s password``."""
+    return Person(
+        principal=Principal(
+            id=principal_id(number),
+            username=username,
+            display_name=display_name,
+            groups=frozenset(groups),
+            attributes=attributes or {},
+        ),
+        password=f"{username}'s password",
+        state=state,
+    )
