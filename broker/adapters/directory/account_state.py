@@ -1,0 +1,71 @@
+"""What an entry says about the state of the account, for when there is no password to try."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from broker.adapters.directory.messages import Entry
+from broker.core.errors import LoginCause
+
+# [MS-ADTS] 2.2.16 and 3.1.1.4.5.17: flags of userAccountControl and of what the server computes.
+_ACCOUNT_DISABLED: Final = 0x2
+_LOCKED_OUT: Final = 0x10
+_PASSWORD_NEVER_EXPIRES: Final = 0x10000
+_PASSWORD_EXPIRED: Final = 0x800000
+
+_NEVER: Final = frozenset({0, 0x7FFFFFFFFFFFFFFF})
+_WINDOWS_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
+_LAST_TICK: Final = (datetime.max.replace(tzinfo=UTC) - _WINDOWS_EPOCH) // timedelta(microseconds=1) * 10
+
+ACTIVE_DIRECTORY_ATTRIBUTES: Final = (
+    "userAccountControl",
+    "msDS-User-Account-Control-Computed",
+    "accountExpires",
+    "pwdLastSet",
+    "lockoutTime",
+)
+OPENLDAP_ATTRIBUTES: Final = ("pwdAccountLockedTime", "pwdReset", "nsAccountLock")
+
+
+def active_directory_state(entry: Entry, now: datetime) -> LoginCause | None:
+    """Why Active Directory would refuse this account, or None.
+
+    A disabled account is called disabled whatever else it is: that is what its administrator meant.
+    """
+    flags = entry.number("userAccountControl") or 0
+    computed = entry.number("msDS-User-Account-Control-Computed")
+    if flags & _ACCOUNT_DISABLED:
+        return LoginCause.DISABLED
+    expires = entry.number("accountExpires") or 0
+    if expires not in _NEVER and _moment(expires) <= now:
+        return LoginCause.ACCOUNT_EXPIRED
+    # lockoutTime stays after the lock-out has ended, so the server's own sum goes first.
+    locked = computed & _LOCKED_OUT if computed is not None else entry.number("lockoutTime") or 0
+    if locked:
+        return LoginCause.LOCKED
+    if entry.number("pwdLastSet") == 0 and not flags & _PASSWORD_NEVER_EXPIRES:
+        return LoginCause.MUST_CHANGE_PASSWORD
+    if (computed or 0) & _PASSWORD_EXPIRED:
+        return LoginCause.PASSWORD_EXPIRED
+    return None
+
+
+def openldap_state(entry: Entry, now: datetime) -> LoginCause | None:  # noqa: ARG001 - same shape as the other
+    """Why OpenLDAP's password policy or 389 Directory Server would refuse this account, or None.
+
+    A lock of the policy counts for as long as the attribute is there. It may have run out, which only the next bind
+    finds out and clears; until then the account is refused.
+    """
+    if "true" in (value.lower() for value in entry.texts("nsAccountLock")):
+        return LoginCause.DISABLED
+    if entry.octets("pwdAccountLockedTime"):
+        return LoginCause.LOCKED
+    if "TRUE" in entry.texts("pwdReset"):
+        return LoginCause.MUST_CHANGE_PASSWORD
+    return None
+
+
+def _moment(ticks: int) -> datetime:
+    """A Windows FILETIME: tenths of a microsecond since 1601; beyond the year 9999 it is that year's end."""
+    return _WINDOWS_EPOCH + timedelta(microseconds=max(0, min(ticks, _LAST_TICK)) // 10)

@@ -1,0 +1,261 @@
+"""One connection to one directory server: a socket with TLS, one request at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from broker.adapters.directory import messages
+from broker.adapters.directory.config import ServerAddress
+from broker.adapters.directory.messages import Entry, MalformedAnswer, Message, Scope, Search
+from broker.core.credentials import Secret
+
+_CHUNK: Final = 65536
+_SUCCESS: Final = 0
+_RANGE: Final = ";range="
+# Answers that speak of the server's state, not of the question: another connection or server may do better.
+_SERVER_TROUBLE: Final = frozenset({1, 51, 52, 80})  # operationsError, busy, unavailable, other
+
+
+class ConnectionFailed(Exception):
+    """No answer came over this connection; it is of no more use.
+
+    Attributes:
+        timed_out: the server was silent, as opposed to closing the connection or never opening it.
+    """
+
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """What a search found.
+
+    Attributes:
+        code: the result code; 0 when the answer is whole.
+        text: the server's diagnostic message.
+    """
+
+    code: int
+    text: str
+    entries: tuple[Entry, ...]
+
+
+class Connection:
+    """A connection that is open. Deadlines are moments of ``time.monotonic``."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._received = bytearray()
+        self._last_id = 0
+
+    @classmethod
+    def open(cls, address: ServerAddress, tls: ssl.SSLContext, deadline: float) -> Self:
+        """Connect, with TLS before anything is said.
+
+        Raises:
+            ConnectionFailed: refused, silent, or the certificate does not stand up to verification.
+        """
+        plain = _connect(address, deadline)
+        try:
+            # Requests are small and answered one by one: without this each waits for a delayed acknowledgement.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not address.implicit_tls:
+                cls(plain).request_tls(deadline)
+            plain.settimeout(_left(deadline))
+            return cls(tls.wrap_socket(plain, server_hostname=address.host))
+        except ssl.SSLCertVerificationError as error:
+            plain.close()
+            reason = f"its certificate is refused: {error.verify_message} (directory.ca_file)"
+            raise ConnectionFailed(reason) from error
+        except OSError as error:
+            plain.close()
+            raise _failed("TLS", error) from error
+        except ConnectionFailed:
+            plain.close()
+            raise
+
+    def request_tls(self, deadline: float) -> None:
+        """StartTLS (RFC 4511 section 4.14), up to where the handshake begins.
+
+        Raises:
+            ConnectionFailed: the server refuses, or says more than it may.
+            OSError: no answer.
+        """
+        try:
+            message_id = self._send(messages.start_tls_request, deadline)
+            answer = self._receive(message_id, messages.EXTENDED_RESPONSE, deadline)
+        except MalformedAnswer as error:
+            raise ConnectionFailed(f"StartTLS: {error}") from error
+        if answer.code != _SUCCESS:
+            raise ConnectionFailed(f"it refuses StartTLS: {answer.code} {answer.text}")
+        if self._received:
+            # What came in the clear would be taken for what came over TLS.
+            raise ConnectionFailed("it sent octets in the clear after StartTLS")
+
+    def bind(self, dn: str, password: Secret, deadline: float) -> Message:
+        """Simple bind. Whatever the server answers is returned, so nobody repeats an answered bind by mistake.
+
+        Raises:
+            ConnectionFailed: no answer; whether the server counted the password is unknown.
+        """
+        try:
+            message_id = self._send(lambda number: messages.bind_request(number, dn, password), deadline)
+            return self._receive(message_id, messages.BIND_RESPONSE, deadline)
+        except (OSError, MalformedAnswer) as error:
+            # The frames of the error hold what was sent.
+            raise _failed("bind", error) from error.with_traceback(None)
+
+    def search(self, search: Search, deadline: float) -> SearchAnswer:
+        """Search; values that the server returns piecemeal (``member;range=0-1499``) are fetched to the end.
+
+        Raises:
+            ConnectionFailed: no answer, or one that only says that the server is in trouble.
+        """
+        try:
+            answer = self._search(search, deadline)
+            entries = tuple(self._complete(entry, deadline) for entry in answer.entries)
+        except (OSError, MalformedAnswer) as error:
+            raise _failed("search", error) from error
+        return SearchAnswer(answer.code, answer.text, entries)
+
+    def is_usable(self) -> bool:
+        """Whether a connection that was idle is still open, as far as this side can know."""
+        if self._received:
+            return False
+        self._stream.settimeout(0)
+        try:
+            # Nothing is expected: octets are a notice of disconnection, none are its end.
+            self._stream.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """End it, politely where that costs nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.settimeout(0)
+            self._stream.sendall(messages.unbind_request(self._last_id + 1))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the socket without a word: it is broken, or another process speaks on it."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+    def _search(self, search: Search, deadline: float) -> SearchAnswer:
+        message_id = self._send(lambda number: messages.search_request(number, search), deadline)
+        entries = []
+        while True:
+            message = self._next_message(deadline)
+            if message.id != message_id:
+                raise MalformedAnswer(_unasked(message))
+            if message.entry is not None:
+                entries.append(message.entry)
+            elif message.kind == messages.SEARCH_DONE and message.code is not None:
+                break
+            elif message.kind != messages.SEARCH_REFERENCE:  # references to other servers are not followed
+                raise MalformedAnswer("the answer to a search is not one")
+        if message.code in _SERVER_TROUBLE:
+            raise ConnectionFailed(f"it answered {message.code}: {message.text}")
+        return SearchAnswer(message.code, message.text, tuple(entries))
+
+    def _complete(self, entry: Entry, deadline: float) -> Entry:
+        ranged = [name for name in entry.values if _RANGE in name]
+        if not ranged:
+            return entry
+        values = {name: octets for name, octets in entry.values.items() if name not in ranged}
+        for name in ranged:
+            attribute = name.partition(_RANGE)[0]
+            values[attribute] = self._all_ranges(entry.dn, attribute, name, entry.values[name], deadline)
+        return Entry(entry.dn, values)
+
+    def _all_ranges(
+        self, dn: str, attribute: str, name: str, first: tuple[bytes, ...], deadline: float
+    ) -> tuple[bytes, ...]:
+        collected = list(first)
+        # [MS-ADTS] 3.1.1.3.1.3.3: "attribute;range=0-1499", and "…;range=1500-*" for the last piece.
+        while not name.endswith("-*"):
+            wanted = f"{attribute}{_RANGE}{len(collected)}-*"
+            answer = self._search(Search(dn, Scope.BASE, messages.everything(), (wanted,)), deadline)
+            pieces = [
+                (found, octets)
+                for entry in answer.entries
+                for found, octets in entry.values.items()
+                if found.startswith(f"{attribute}{_RANGE}{len(collected)}-") and octets
+            ]
+            if answer.code != _SUCCESS or len(pieces) != 1:
+                raise MalformedAnswer(f"the values of {attribute} stop at {len(collected)}")
+            name, octets = pieces[0]
+            collected.extend(octets)
+        return tuple(collected)
+
+    def _send(self, build: Callable[[int], bytes], deadline: float) -> int:
+        self._last_id += 1
+        self._stream.settimeout(_left(deadline))
+        self._stream.sendall(build(self._last_id))
+        return self._last_id
+
+    def _receive(self, message_id: int, kind: int, deadline: float) -> Message:
+        message = self._next_message(deadline)
+        if message.id != message_id or message.kind != kind or message.code is None:
+            raise MalformedAnswer(_unasked(message))
+        return message
+
+    def _next_message(self, deadline: float) -> Message:
+        while (length := messages.message_length(self._received)) is None or len(self._received) < length:
+            # One deadline for all of it: a server that drips octets is as good as silent.
+            self._stream.settimeout(_left(deadline))
+            chunk = self._stream.recv(_CHUNK)
+            if not chunk:
+                raise ConnectionResetError("the server closed the connection")
+            self._received += chunk
+        octets = bytes(self._received[:length])
+        del self._received[:length]
+        return messages.decode(octets)
+
+
+def _connect(address: ServerAddress, deadline: float) -> socket.socket:
+    try:
+        candidates = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectionFailed(f"its name does not resolve: {error.strerror}") from error
+    failure: OSError = TimeoutError("no address")
+    for family, kind, protocol, _, where in candidates:
+        plain = socket.socket(family, kind, protocol)
+        try:
+            plain.settimeout(_left(deadline))
+            plain.connect(where)
+        except OSError as error:
+            plain.close()
+            failure = error
+        else:
+            return plain
+    raise _failed("connection", failure) from failure
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("no answer in time")
+    return seconds
+
+
+def _failed(step: str, error: OSError | MalformedAnswer) -> ConnectionFailed:
+    if isinstance(error, TimeoutError):
+        return ConnectionFailed(f"{step}: no answer in time", timed_out=True)
+    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return ConnectionFailed(f"{step}: {reason}")
+
+
+def _unasked(message: Message) -> str:
+    return f"the server ends the connection: {message.text}" if message.id == 0 else "an answer that nobody asked for"

@@ -1,0 +1,306 @@
+"""The Directory port on LDAP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, NoReturn
+
+from broker.adapters.directory.account_state import (
+    ACTIVE_DIRECTORY_ATTRIBUTES,
+    OPENLDAP_ATTRIBUTES,
+    active_directory_state,
+    openldap_state,
+)
+from broker.adapters.directory.bind_answers import describe, is_about_the_person, refusal
+from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, GroupMembership
+from broker.adapters.directory.connection import Connection, SearchAnswer
+from broker.adapters.directory.distinguished_names import MalformedName, is_below, parse
+from broker.adapters.directory.groups import group_attributes, group_of, group_reader
+from broker.adapters.directory.messages import (
+    Entry,
+    Filter,
+    FilterInvalid,
+    Scope,
+    Search,
+    all_of,
+    compiled,
+    equals,
+    everything,
+)
+from broker.adapters.directory.people import EntryUnusable, id_filter, person_attributes, principal_of
+from broker.adapters.directory.servers import Server, Servers
+from broker.adapters.directory.usernames import questions
+from broker.core.credentials import Secret
+from broker.core.errors import (
+    DirectoryUnavailable,
+    Fault,
+    GroupNotResolved,
+    LoginCause,
+    LoginRejected,
+    PrincipalGone,
+    SettingsInvalid,
+)
+from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
+from broker.core.ports import Clock
+from broker.core.principal import DirectoryGroup, Principal
+
+_SUCCESS: Final = 0
+_SIZE_LIMIT: Final = 4
+_REFERRAL: Final = 10
+_NO_SUCH_OBJECT: Final = 32
+_INVALID_DN: Final = 34
+_NOT_THERE: Final = frozenset({_REFERRAL, _NO_SUCH_OBJECT, _INVALID_DN})
+# One more than may be found: enough to know that a name is ambiguous.
+_AMBIGUOUS: Final = 2
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LdapDirectory:
+    """A directory behind one or several LDAP servers; implements :class:`broker.core.ports.Directory`.
+
+    No connection is opened before the first question, so it may be made before a process forks. Every method may be
+    called from several threads.
+    """
+
+    def __init__(self, config: DirectoryConfig, bind_password: Secret, *, clock: Clock = _now) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            bind_password: of the service account.
+            clock: for accounts that expire.
+
+        Raises:
+            SettingsInvalid: the CA file cannot be read, a filter is not one, or there is no bind password.
+        """
+        faults = []
+        if not bind_password:
+            faults.append(Fault("directory.bind_password", "the service account needs a password"))
+        for place, text in (
+            ("directory.user_filter", config.schema.user_filter),
+            ("directory.group_filter", config.schema.group_filter),
+        ):
+            try:
+                compiled(text)
+            except FilterInvalid as error:
+                faults.append(Fault(place, str(error)))
+        if faults:
+            raise SettingsInvalid(*faults)
+        self._config = config
+        self._schema = config.schema
+        self._clock = clock
+        self._servers = Servers(config, bind_password)
+        self._groups = group_reader(config, self._search_whole)
+        self._people = compiled(self._schema.user_filter)
+        self._all_groups = compiled(self._schema.group_filter)
+        active_directory = config.kind is DirectoryKind.ACTIVE_DIRECTORY
+        self._state_of = active_directory_state if active_directory else openldap_state
+        self._person_attributes = (
+            *person_attributes(self._schema, config),
+            *(ACTIVE_DIRECTORY_ATTRIBUTES if active_directory else OPENLDAP_ATTRIBUTES),
+            *self._groups.person_attributes,
+        )
+
+    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
+        """Prove a person by password: find the one entry of that name, bind as it, read its groups.
+
+        Raises:
+            LoginRejected: with the cause; the principal too where the name resolved to exactly one person.
+            DirectoryUnavailable: no answer.
+        """
+        # 1. Nothing is sent that the directory could take for something else: an empty password would be an anonymous
+        #    bind, which "succeeds".
+        if not password:
+            raise LoginRejected(LoginCause.EMPTY_PASSWORD)
+        # A server hangs up on an enormous request, which would look like a server that is broken.
+        if len(password.reveal()) > LONGEST_PASSWORD_BYTES:
+            raise LoginRejected(LoginCause.PASSWORD_TOO_LONG)
+        # 2. The name belongs to exactly one person.
+        entry, server = self._find(claimed_username)
+        person = self._principal(entry)
+        # 3. The directory proves the password.
+        if not _is_utf8(password.reveal()):
+            raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person, detail="not UTF-8")
+        answer = self._servers.bind_as(entry.dn, password, server)
+        if not is_about_the_person(answer):
+            raise DirectoryUnavailable(f"{server.address} could not judge a password: {describe(answer)}")
+        refused = refusal(answer)
+        if refused is not None:
+            cause, detail = refused
+            raise LoginRejected(cause, principal=person, detail=detail)
+        # 4. What the entry says of the account holds even where the directory let the password pass; only a lock may
+        #    have ended with this very bind.
+        state = self._state_of(entry, self._clock())
+        if state not in (None, LoginCause.LOCKED):
+            raise LoginRejected(state, principal=person, detail="account state")
+        # 5. The groups as they are now.
+        return principal_of(entry, self._config, self._groups_of(entry))
+
+    def principal_by_id(self, principal_id: str) -> Principal:
+        """Read a person afresh by the immutable id, through the service account.
+
+        Raises:
+            PrincipalGone: deleted, out of reach, disabled, expired or locked.
+            DirectoryUnavailable: no answer.
+        """
+        wanted = id_filter(principal_id, self._schema)
+        if wanted is None:
+            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+        entries, _ = self._servers.read(
+            lambda connection, deadline: self._people_matching(
+                connection, dict.fromkeys(self._config.user_bases, wanted), deadline
+            )
+        )
+        if not entries:
+            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+        entry = entries[0]
+        state = self._state_of(entry, self._clock())
+        if state is not None:
+            raise PrincipalGone(principal_id, state)
+        try:
+            return principal_of(entry, self._config, self._groups_of(entry))
+        except EntryUnusable as error:
+            raise PrincipalGone(principal_id, LoginCause.REFUSED_BY_DIRECTORY) from error
+
+    def principal_by_username(self, username: str) -> Principal:
+        """Find a person without a password, for an operator's questions; the state of the account does not matter.
+
+        Raises:
+            LoginRejected: with cause unknown-username or ambiguous-username.
+            DirectoryUnavailable: no answer.
+        """
+        entry, _ = self._find(username)
+        self._principal(entry)
+        return principal_of(entry, self._config, self._groups_of(entry))
+
+    def group(self, name: str) -> DirectoryGroup:
+        """Resolve a configured group: a DN, or a CN that is unique under the group base.
+
+        Raises:
+            GroupNotResolved: none, or more than one.
+            DirectoryUnavailable: no answer.
+        """
+        found, _ = self._servers.read(lambda connection, deadline: self._groups_named(connection, name, deadline))
+        if len(found) != 1:
+            raise GroupNotResolved(name, len(found))
+        return group_of(found[0])
+
+    def check(self) -> None:
+        """Ask one cheap question: the root entry, as the service account.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        self._servers.read(
+            lambda connection, deadline: connection.search(Search("", Scope.BASE, everything(), ()), deadline)
+        )
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        self._servers.close()
+
+    def _find(self, claimed_username: str) -> tuple[Entry, Server]:
+        if not claimed_username:
+            raise LoginRejected(LoginCause.EMPTY_USERNAME)
+        if len(claimed_username) > LONGEST_USERNAME or not _is_utf8(claimed_username):
+            raise LoginRejected(LoginCause.MALFORMED_USERNAME)
+        wanted = questions(claimed_username, self._config)
+        if not wanted:
+            raise LoginRejected(LoginCause.UNKNOWN_USERNAME)
+        entries, server = self._servers.read(
+            lambda connection, deadline: self._people_matching(connection, wanted, deadline)
+        )
+        if not entries:
+            raise LoginRejected(LoginCause.UNKNOWN_USERNAME)
+        if len(entries) > 1:
+            raise LoginRejected(LoginCause.AMBIGUOUS_USERNAME)
+        return entries[0], server
+
+    def _principal(self, entry: Entry) -> Principal:
+        try:
+            return principal_of(entry, self._config)
+        except EntryUnusable as error:
+            raise LoginRejected(LoginCause.REFUSED_BY_DIRECTORY, detail=str(error)) from error
+
+    def _people_matching(
+        self, connection: Connection, wanted: Mapping[str, Filter], deadline: float
+    ) -> Sequence[Entry]:
+        found: dict[str, Entry] = {}
+        for base, term in wanted.items():
+            question = Search(
+                base, Scope.SUBTREE, all_of(self._people, term), self._person_attributes, size_limit=_AMBIGUOUS
+            )
+            answer = connection.search(question, deadline)
+            if answer.code not in (_SUCCESS, _SIZE_LIMIT):
+                _raise_unanswered(question, answer, "directory.user_bases")
+            # Bases may lie within one another.
+            found.update((entry.dn, entry) for entry in answer.entries)
+        return list(found.values())
+
+    def _groups_of(self, entry: Entry) -> frozenset[DirectoryGroup]:
+        groups, _ = self._servers.read(lambda connection, deadline: self._groups.groups_of(entry, connection, deadline))
+        return groups
+
+    def _groups_named(self, connection: Connection, name: str, deadline: float) -> Sequence[Entry]:
+        dn = _as_dn(name)
+        if dn is None:
+            wanted = all_of(self._all_groups, equals("cn", name))
+            question = Search(
+                self._config.group_base,
+                Scope.SUBTREE,
+                wanted,
+                group_attributes(self._config),
+                size_limit=_AMBIGUOUS,
+            )
+            answer = connection.search(question, deadline)
+            if answer.code not in (_SUCCESS, _SIZE_LIMIT):
+                _raise_unanswered(question, answer, "directory.group_base")
+            return answer.entries
+        if self._searches_group_base_only and not is_below(dn, self._config.group_base):
+            return ()
+        question = Search(dn, Scope.BASE, self._all_groups, group_attributes(self._config))
+        answer = connection.search(question, deadline)
+        if answer.code in _NOT_THERE:
+            return ()
+        if answer.code != _SUCCESS:
+            _raise_unanswered(question, answer, "directory.group_base")
+        return answer.entries
+
+    @property
+    def _searches_group_base_only(self) -> bool:
+        # A group elsewhere would resolve and then never match anybody.
+        return self._schema.membership in (GroupMembership.MEMBER, GroupMembership.MEMBER_UID)
+
+    def _search_whole(self, connection: Connection, question: Search, deadline: float) -> Sequence[Entry]:
+        answer = connection.search(question, deadline)
+        if question.scope is Scope.BASE and answer.code in _NOT_THERE:
+            return ()
+        if answer.code != _SUCCESS:
+            _raise_unanswered(question, answer, "directory.group_base")
+        return answer.entries
+
+
+def _raise_unanswered(question: Search, answer: SearchAnswer, setting: str) -> NoReturn:
+    why = {
+        _SIZE_LIMIT: "the server's size limit was exceeded: raise it for the service account",
+        _NO_SUCH_OBJECT: f"there is no such entry: check {setting}, and what the service account may read",
+        _REFERRAL: f"the server refers to another one, and referrals are not followed: check {setting}",
+        _INVALID_DN: f"it is no DN to the server: check {setting}",
+    }.get(answer.code, f"result {answer.code}, {answer.text}")
+    raise DirectoryUnavailable(f"the search under {question.base!r} failed: {why}")
+
+
+def _as_dn(name: str) -> str | None:
+    """The name where it is a DN of at least two parts; ``Team=A`` is more likely a CN."""
+    try:
+        return name if len(parse(name)) > 1 else None
+    except MalformedName:
+        return None
+
+
+def _is_utf8(text: str) -> bool:
+    # By hand: the error of a failed encoding would hold the text.
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,277 @@
+"""Which server is asked, and which connection to it is used.
+
+Two kinds of connection are kept for each server. Those of the service account only search; on the others people's
+passwords are tried, one bind after another, and nothing is ever searched there: so no question is asked with the
+rights of the person who signed in last, and a sign-in costs no bind back to the service account.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn, TypeVar
+
+from broker.adapters.directory.bind_answers import describe
+from broker.adapters.directory.config import DirectoryConfig, ServerAddress
+from broker.adapters.directory.connection import Connection, ConnectionFailed
+from broker.adapters.directory.messages import Message
+from broker.core.credentials import Secret
+from broker.core.errors import DirectoryUnavailable, Fault, SettingsInvalid
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger(__name__)
+
+# Servers close idle connections (Active Directory after 15 minutes) and firewalls forget them silently (the usual
+# clouds after 4 to 6 minutes); one that was forgotten looks open and costs a timeout.
+LONGEST_IDLE_SECONDS: Final = 120.0
+# As many as a worker process has threads, in any sensible set-up; more are opened when needed, and not kept.
+MOST_KEPT: Final = 16
+_FIRST_BACK_OFF_SECONDS: Final = 1.0
+_LONGEST_BACK_OFF_SECONDS: Final = 30.0
+_FIRST_HOLD_SECONDS: Final = 5.0
+_LONGEST_HOLD_SECONDS: Final = 300.0
+
+
+class _ServiceAccountRefused(Exception):
+    """The server answered the service account's bind with a refusal."""
+
+
+class Kept:
+    """Idle connections of one kind, the one used last on top."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Connection, float]] = []
+        self._process = os.getpid()
+
+    def take(self) -> Connection | None:
+        """One that is still open; None when there is none."""
+        while True:
+            with self._lock:
+                if self._process != os.getpid():
+                    # Forked: the parent speaks on these. They are let go without a word.
+                    self._process = os.getpid()
+                    for connection, _ in self._idle:
+                        connection.abandon()
+                    self._idle.clear()
+                if not self._idle:
+                    return None
+                connection, since = self._idle.pop()
+            if time.monotonic() - since < LONGEST_IDLE_SECONDS and connection.is_usable():
+                return connection
+            connection.close()
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep it for the next question."""
+        with self._lock:
+            if len(self._idle) < MOST_KEPT:
+                self._idle.append((connection, time.monotonic()))
+                return
+        connection.close()
+
+    def clear(self) -> None:
+        """Close all."""
+        with self._lock:
+            idle = [connection for connection, _ in self._idle]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+
+class Server:
+    """One server, its kept connections, and whether it is worth asking."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self.address = address
+        self.searching = Kept()
+        self.binding = Kept()
+        self.back_off_seconds = 0.0
+        self.retry_at = 0.0
+
+
+class Servers:
+    """The configured servers, in order."""
+
+    def __init__(self, config: DirectoryConfig, bind_password: Secret) -> None:
+        self._bind_dn = config.bind_dn
+        self._bind_password = bind_password
+        self._connect_seconds = config.connect_timeout.total_seconds()
+        self._operation_seconds = config.operation_timeout.total_seconds()
+        self._tls = _tls_context(config)
+        self._servers = tuple(map(Server, config.addresses))
+        self._lock = threading.Lock()
+        self._refusal: str | None = None
+        self._hold_seconds = 0.0
+        self._ask_again_at = 0.0
+
+    def read(self, ask: Callable[[Connection, float], T]) -> tuple[T, Server]:
+        """Ask a question that changes nothing, as the service account; another server is asked when one fails.
+
+        Args:
+            ask: given a connection and its deadline; called again when a connection breaks.
+
+        Returns:
+            the answer, and who gave it.
+
+        Raises:
+            DirectoryUnavailable: no server answered, or the service account was refused.
+        """
+        self._raise_while_refused()
+        failures: list[str] = []
+        stop_at = time.monotonic() + self._connect_seconds + self._operation_seconds
+        for server in self._candidates():
+            try:
+                answer = self._read_from(server, ask)
+            except ConnectionFailed as failure:
+                self._leave(server, failure)
+                failures.append(f"{server.address}: {failure}")
+            except _ServiceAccountRefused as refusal:
+                self._hold(f"{server.address}: {refusal}")
+            else:
+                self._welcome(server)
+                return answer, server
+            if time.monotonic() >= stop_at:
+                break
+        raise DirectoryUnavailable("no directory server answers: " + "; ".join(failures))
+
+    def bind_as(self, dn: str, password: Secret, preferred: Server) -> Message:
+        """Try a person's password, on the server that found them.
+
+        Another server is turned to only as long as the password has not been sent: an attempt that was sent may have
+        been counted, and trying it again would count it twice against the lock-out.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        failures: list[str] = []
+        for server in (preferred, *(other for other in self._candidates() if other is not preferred)):
+            try:
+                connection = server.binding.take() or self._open(server)
+            except ConnectionFailed as failure:
+                self._leave(server, failure)
+                failures.append(f"{server.address}: {failure}")
+                continue
+            try:
+                answer = connection.bind(dn, password, time.monotonic() + self._operation_seconds)
+            except ConnectionFailed as failure:
+                connection.abandon()
+                self._leave(server, failure)
+                text = f"{server.address}: {failure}, after the password was sent, so no other server is asked"
+                raise DirectoryUnavailable(text) from failure
+            server.binding.give_back(connection)
+            return answer
+        raise DirectoryUnavailable("no directory server answers: " + "; ".join(failures))
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        for server in self._servers:
+            server.searching.clear()
+            server.binding.clear()
+
+    def _read_from(self, server: Server, ask: Callable[[Connection, float], T]) -> T:
+        connection = server.searching.take()
+        if connection is not None:
+            try:
+                return self._asked(server, connection, ask)
+            except ConnectionFailed as failure:
+                if failure.timed_out:
+                    raise
+                # Closed between the look at it and the question; the others were opened by the same server process.
+                server.searching.clear()
+        return self._asked(server, self._open_as_service(server), ask)
+
+    def _asked(self, server: Server, connection: Connection, ask: Callable[[Connection, float], T]) -> T:
+        try:
+            answer = ask(connection, time.monotonic() + self._operation_seconds)
+        except ConnectionFailed:
+            connection.abandon()
+            raise
+        except BaseException:
+            # The question may be half asked.
+            connection.close()
+            raise
+        server.searching.give_back(connection)
+        return answer
+
+    def _open(self, server: Server) -> Connection:
+        return Connection.open(server.address, self._tls, time.monotonic() + self._connect_seconds)
+
+    def _open_as_service(self, server: Server) -> Connection:
+        connection = self._open(server)
+        try:
+            answer = connection.bind(self._bind_dn, self._bind_password, time.monotonic() + self._operation_seconds)
+        except ConnectionFailed:
+            connection.abandon()
+            raise
+        if answer.code == 0:
+            return connection
+        connection.close()
+        if answer.code in (51, 52):  # busy, unavailable: it has not looked at the password
+            raise ConnectionFailed(f"it answered {describe(answer)}")
+        raise _ServiceAccountRefused(describe(answer))
+
+    def _candidates(self) -> Iterator[Server]:
+        """Those that are due, in the configured order; then, as a last resort, those that failed lately."""
+        now = time.monotonic()
+        with self._lock:
+            due = [server for server in self._servers if server.retry_at <= now]
+            for server in due:
+                # One request finds out whether a server is back; the others do not wait for it meanwhile.
+                server.retry_at = now + server.back_off_seconds
+        yield from due
+        yield from sorted((server for server in self._servers if server not in due), key=lambda one: one.retry_at)
+
+    def _leave(self, server: Server, failure: ConnectionFailed) -> None:
+        with self._lock:
+            server.back_off_seconds = min(
+                max(server.back_off_seconds * 2, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS
+            )
+            server.retry_at = time.monotonic() + server.back_off_seconds
+        server.searching.clear()
+        server.binding.clear()
+        _log.warning("directory server %s left for %.0f s: %s", server.address, server.back_off_seconds, failure)
+
+    def _welcome(self, server: Server) -> None:
+        if self._refusal is not None:
+            with self._lock:
+                self._refusal, self._hold_seconds = None, 0.0
+        if server.back_off_seconds == 0.0:
+            return
+        with self._lock:
+            server.back_off_seconds = server.retry_at = 0.0
+        _log.warning("directory server %s answers again", server.address)
+
+    def _hold(self, refusal: str) -> NoReturn:
+        """Stop asking for a while: a wrong password tried at every sign-in would lock the service account."""
+        with self._lock:
+            self._hold_seconds = min(max(self._hold_seconds * 2, _FIRST_HOLD_SECONDS), _LONGEST_HOLD_SECONDS)
+            self._ask_again_at = time.monotonic() + self._hold_seconds
+            self._refusal = (
+                f"the service account {self._bind_dn!r} was refused by {refusal}: "
+                "check directory.bind_dn and the bind password, and whether the account is disabled, expired or locked"
+            )
+        raise DirectoryUnavailable(self._refusal)
+
+    def _raise_while_refused(self) -> None:
+        with self._lock:
+            if self._refusal is not None and time.monotonic() < self._ask_again_at:
+                raise DirectoryUnavailable(self._refusal)
+
+
+def _tls_context(config: DirectoryConfig) -> ssl.SSLContext:
+    """One context for the life of the adapter: loading the system's CA bundle takes 22 ms."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=config.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        fault = Fault("directory.ca_file", f"{config.ca_file} is no readable PEM bundle: {error.strerror or error}")
+        raise SettingsInvalid(fault) from error
+    # The defaults, said aloud: no setting switches verification off.
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,158 @@
+"""A real slapd in a private folder on free loopback ports."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.adapters.directory.certificates import ServerFiles
+
+SUFFIX: Final = "dc=corp,dc=example"
+ROOT_DN: Final = f"cn=admin,{SUFFIX}"
+ROOT_PASSWORD: Final = "root of the slapd tests"
+_MODULES: Final = "/usr/lib/ldap"
+_SCHEMAS: Final = Path("/etc/ldap/schema")
+_STARTS_WITHIN_SECONDS: Final = 20
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def program(name: str, package: str) -> str:
+    """Where a server's program is; its absence fails the test and names the Debian package."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.fail(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+class Slapd:
+    """One server. ``stop`` and ``start`` keep its data; ``pause`` makes it hang."""
+
+    def __init__(
+        self,
+        folder: Path,
+        files: ServerFiles,
+        ldif: str,
+        *,
+        service_dn: str,
+        size_limit: str = "unlimited",
+    ) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.tls_port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "db").mkdir(parents=True)
+        self._conf = folder / "slapd.conf"
+        self._conf.write_text(
+            "\n".join(
+                [
+                    *(f"include {_SCHEMAS}/{name}.schema" for name in ("core", "cosine", "nis", "inetorgperson")),
+                    f"pidfile {folder}/slapd.pid",
+                    f"modulepath {_MODULES}",
+                    *(f"moduleload {name}" for name in ("back_mdb", "ppolicy", "memberof")),
+                    f"TLSCertificateFile {files.certificate}",
+                    f"TLSCertificateKeyFile {files.key}",
+                    "database mdb",
+                    "maxsize 268435456",
+                    f'suffix "{SUFFIX}"',
+                    f'rootdn "{ROOT_DN}"',
+                    f'rootpw "{ROOT_PASSWORD}"',
+                    f"directory {folder}/db",
+                    "index objectClass,uid,mail,member,memberUid,cn,entryUUID,gidNumber eq",
+                    f'limits dn.exact="{service_dn}" size={size_limit}',
+                    "access to attrs=userPassword by anonymous auth by * none",
+                    f'access to * by dn.exact="{service_dn}" read by * none',
+                    "overlay ppolicy",
+                    f'ppolicy_default "cn=default,ou=policies,{SUFFIX}"',
+                    "ppolicy_use_lockout",
+                    "overlay memberof",
+                    "",
+                ]
+            )
+        )
+        loaded = subprocess.run(
+            [program("slapadd", "slapd"), "-q", "-f", str(self._conf)],
+            input=ldif.encode(),
+            capture_output=True,
+            check=False,
+        )
+        assert loaded.returncode == 0, loaded.stderr.decode()
+
+    @property
+    def url(self) -> str:
+        return f"ldap://127.0.0.1:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"ldaps://127.0.0.1:{self.tls_port}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [program("slapd", "slapd"), "-f", str(self._conf), "-h", f"{self.url} {self.tls_url}", "-d", "0"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for_port("127.0.0.1", self.tls_port, self._process)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Hang: sockets stay open and take octets, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def modify(self, ldif: str) -> None:
+        """Change entries as the administrator would; each change names its ``changetype``."""
+        changed = subprocess.run(
+            [program("ldapmodify", "ldap-utils"), "-x", "-H", self.url, "-D", ROOT_DN, "-w", ROOT_PASSWORD],
+            input=ldif.encode(),
+            capture_output=True,
+            check=False,
+            env={**os.environ, "LDAPNOINIT": "1"},
+        )
+        assert changed.returncode == 0, changed.stderr.decode()
+
+
+def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _STARTS_WITHIN_SECONDS
+    while time.monotonic() < until:
+        assert process.poll() is None, f"the server on {host}:{port} ended with {process.returncode}"
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the server on {host}:{port} did not start within {_STARTS_WITHIN_SECONDS} s")
+
+
+def entry(dn: str, **attributes: str | Iterable[str]) -> str:
+    """One entry as LDIF, every value in base64 so that none needs care."""
+    pairs = [("dn", dn)]
+    for name, values in attributes.items():
+        pairs += [(name, value) for value in ((values,) if isinstance(values, str) else values)]
+    return "".join(f"{name}:: {base64.b64encode(value.encode()).decode()}\n" for name, value in pairs) + "\n"
