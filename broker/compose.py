@@ -14,13 +14,14 @@ from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.migrations import check_ready
 from broker.adapters.database.sessions import SqlSessions
-from broker.adapters.directory import DirectoryConfig, LdapDirectory
+from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
+from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.entitlements_file import EntitlementsFile
 from broker.adapters.saml.assertion import SamlAssertionSigner
 from broker.adapters.saml.metadata import build_metadata
 from broker.adapters.saml.self_check import check_signer
 from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
-from broker.core.errors import BrokerError, Fault, SettingsInvalid
+from broker.core.errors import BrokerError
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
@@ -170,23 +171,27 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
 
 def _directory_config(settings: Settings) -> DirectoryConfig:
     directory = settings.directory
-    try:
-        return DirectoryConfig(
-            kind=directory.kind,
-            servers=directory.servers,
-            start_tls=directory.start_tls,
-            ca_file=directory.ca_file,
-            bind_dn=directory.bind_dn,
-            user_bases=directory.user_bases,
-            group_base=directory.group_base,
-            domain=directory.domain,
-            netbios_domain=directory.netbios_domain,
-            attributes=settings.attributes,
-            connect_timeout=directory.connect_timeout,
-            operation_timeout=directory.operation_timeout,
-        )
-    except ValueError as error:
-        raise SettingsInvalid(Fault("directory", str(error))) from error
+    return DirectoryConfig(
+        kind=DirectoryKind(directory.kind),
+        servers=directory.servers,
+        start_tls=directory.start_tls,
+        ca_file=directory.ca_file,
+        bind_dn=directory.bind_dn,
+        user_bases=directory.user_bases,
+        group_base=directory.group_base,
+        domains=tuple(DirectoryDomain(item.name, item.netbios, item.base) for item in directory.domains),
+        attributes=settings.attributes,
+        user_filter=directory.user_filter or None,
+        group_filter=directory.group_filter or None,
+        login_attributes=directory.login_attributes or None,
+        username_attribute=directory.username_attribute or None,
+        id_attribute=directory.id_attribute or None,
+        display_name_attribute=directory.display_name_attribute or None,
+        membership=GroupMembership(directory.membership) if directory.membership else None,
+        member_attribute=directory.member_attribute or None,
+        connect_timeout=directory.connect_timeout,
+        operation_timeout=directory.operation_timeout,
+    )
 
 
 def _problem(check: Callable[[], object]) -> str | None:

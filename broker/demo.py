@@ -60,8 +60,7 @@ bind_dn = "{bind_dn}"
 bind_password_file = "bind-password"
 user_bases = ["OU=People,DC=corp,DC=example"]
 group_base = "OU=Groups,DC=corp,DC=example"
-domain = "corp.example"
-netbios_domain = "CORP"
+domains = [{{ name = "corp.example", netbios = "CORP" }}]
 
 [attributes]
 department = "department"

@@ -140,6 +140,28 @@ def _attributes(value: object) -> Mapping[str, str]:
     return dict(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DomainSettings:
+    """A domain that typed names may carry."""
+
+    name: str
+    netbios: str | None = None
+    base: str | None = None
+
+
+def _domains(value: object) -> tuple[DomainSettings, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError('write each domain as a table: [[directory.domains]] with name = "corp.example"')
+    domains = []
+    for item in value:
+        if unknown := set(item) - {"name", "netbios", "base"}:
+            raise ValueError(f"a domain has name, netbios and base, not {', '.join(sorted(unknown))}")
+        if "name" not in item:
+            raise ValueError('a domain needs its DNS name: name = "corp.example"')
+        domains.append(DomainSettings(**{key: _some_text(text) for key, text in item.items()}))
+    return tuple(domains)
+
+
 def setting(description: str, read: Callable[[object], _T], default: _T | None = None, *, required: bool = False) -> _T:
     """A field of the settings.
 
@@ -201,8 +223,30 @@ class DirectorySettings:
     bind_password_file: Path = setting("File with its password, readable by the broker alone.", _path, required=True)
     user_bases: tuple[str, ...] = setting("DNs below which people are searched.", _dns, required=True)
     group_base: str = setting("DN below which groups are searched.", _some_text, required=True)
-    domain: str = setting("DNS domain of user@domain names; absent: names with @ are looked up as they are.", _text, "")
-    netbios_domain: str = setting("NetBIOS domain of DOMAIN\\user names; absent: not taken.", _text, "")
+    domains: tuple[DomainSettings, ...] = setting(
+        "Domains that typed names may carry, as tables: name (user@name), netbios (NETBIOS\\user; optional) and base"
+        " (DN of its people; optional).",
+        _domains,
+        (),
+    )
+    user_filter: str = setting("LDAP filter of people; absent: the kind's own.", _text, "")
+    group_filter: str = setting("LDAP filter of groups; absent: the kind's own.", _text, "")
+    login_attributes: tuple[str, ...] = setting(
+        "Attributes that a typed name is compared with, the plain account name first; absent: the kind's own.",
+        _texts,
+        (),
+    )
+    username_attribute: str = setting("The attribute that is the username; absent: the kind's own.", _text, "")
+    id_attribute: str = setting("The attribute with the immutable UUID; absent: the kind's own.", _text, "")
+    display_name_attribute: str = setting("The attribute with the name to show; absent: the kind's own.", _text, "")
+    membership: str = setting(
+        "How group members are found: token-groups, member, member-of or member-uid; absent: the kind's own.",
+        _one_of("", "token-groups", "member", "member-of", "member-uid"),
+        "",
+    )
+    member_attribute: str = setting(
+        "The attribute of a group that lists its members; absent: the kind's own.", _text, ""
+    )
     connect_timeout: timedelta = setting("How long a server may take to accept.", read_duration, timedelta(seconds=3))
     operation_timeout: timedelta = setting(
         "How long a server may take to answer one request.", read_duration, timedelta(seconds=5)

@@ -1,0 +1,155 @@
+"""The `broker` command, beside a running demo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from tests.flow.demo_process import BROKER, Demo, PortalClient
+
+
+def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+    return subprocess.run(
+        [BROKER, *arguments], capture_output=True, text=True, timeout=60, check=False, env={**clean, **environment}
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["serve"],
+        ["demo"],
+        ["init"],
+        ["keys"],
+        ["keys", "new"],
+        ["metadata"],
+        ["db", "upgrade"],
+        ["entitlements", "check"],
+        ["entitlements", "explain"],
+    ],
+)
+def test_every_command_has_help(command: list[str]) -> None:
+    ended = broker(*command, "--help")
+    assert ended.returncode == 0
+    assert "Usage:" in ended.stdout
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert broker("nonsense").returncode == 2
+    assert broker("keys", "new", "--bits", "512").returncode == 2
+
+
+def test_explain_names_the_groups_that_matched_and_those_that_would(demo: Demo) -> None:
+    ended = broker("entitlements", "explain", "bob", "--settings", str(demo.settings))
+
+    assert ended.returncode == 0, ended.stderr
+    assert "yes  falcon: through Project Falcon" in ended.stdout
+    assert "read falcon-data/raw/" in ended.stdout
+    assert "no   finance: a member of none of: Finance" in ended.stdout
+
+
+def test_explain_of_nobody_fails_in_one_line(demo: Demo) -> None:
+    ended = broker("entitlements", "explain", "nobody-at-all", "--settings", str(demo.settings))
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_check_reports_every_fault_with_its_place(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "entitlements.toml"
+    text = (demo.folder / "entitlements.toml").read_text(encoding="utf-8")
+    file.write_text(
+        text.replace('prefix = "handbook/"', 'prefix = "handbook"')
+        .replace('role = "FalconData"', 'role = "Falcon Data"')
+        .replace('groups = ["Finance"]', 'groups = ["Finanze"]'),
+        encoding="utf-8",
+    )
+
+    faulty = broker("entitlements", "check", str(file), "--settings", str(demo.settings))
+
+    assert faulty.returncode == 1
+    assert 'entitlement "home", s3[1].prefix' in faulty.stderr
+    assert 'entitlement "falcon", role' in faulty.stderr
+    file.write_text(text.replace('groups = ["Finance"]', 'groups = ["Finanze"]'), encoding="utf-8")
+    unknown = broker("entitlements", "check", str(file), "--settings", str(demo.settings))
+    assert unknown.returncode == 1
+    assert 'entitlement "finance", groups[0]' in unknown.stderr
+
+
+def test_check_works_without_settings(demo: Demo) -> None:
+    ended = broker("entitlements", "check", str(demo.folder / "entitlements.toml"), BROKER_SETTINGS="")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_metadata_is_what_the_portal_publishes(demo: Demo) -> None:
+    ended = broker("metadata", "--settings", str(demo.settings))
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == PortalClient(demo.portal).get("/saml/metadata").text
+    root = etree.fromstring(ended.stdout.encode())
+    assert root.get("validUntil")
+
+
+def test_a_second_key_is_refused_and_nothing_changes(demo: Demo) -> None:
+    before = {path.name: path.read_bytes() for path in (demo.folder / "keys").iterdir()}
+
+    ended = broker("keys", "new", "--settings", str(demo.settings))
+
+    assert ended.returncode == 1
+    assert {path.name: path.read_bytes() for path in (demo.folder / "keys").iterdir()} == before
+
+
+def test_init_writes_settings_that_load_and_overwrites_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+
+    first = broker("init", str(folder))
+    written = (folder / "secret").read_bytes()
+    second = broker("init", str(folder))
+
+    assert first.returncode == 0, first.stderr
+    assert (folder / "secret").stat().st_mode & 0o777 == 0o600
+    assert second.returncode == 1
+    assert (folder / "secret").read_bytes() == written
+
+
+def test_serve_refuses_a_private_key_that_others_can_read(demo: Demo) -> None:
+    key = next((demo.folder / "keys").glob("*.key.pem"))
+    key.chmod(0o644)
+    try:
+        ended = broker("serve", "--settings", str(demo.settings))
+    finally:
+        key.chmod(0o600)
+    assert ended.returncode == 1
+    assert "chmod 600" in ended.stderr
+
+
+def test_serve_refuses_broken_entitlements(demo: Demo, tmp_path: Path) -> None:
+    broken = tmp_path / "entitlements.toml"
+    broken.write_text("[[entitlement]]\nid = 7\n", encoding="utf-8")
+
+    ended = broker("serve", "--settings", str(demo.settings), BROKER_ENTITLEMENTS=str(broken))
+
+    assert ended.returncode == 1
+    assert "entitlement[0], id" in ended.stderr
+
+
+def test_serve_refuses_a_database_that_was_not_upgraded(demo: Demo, tmp_path: Path) -> None:
+    ended = broker("serve", "--settings", str(demo.settings), BROKER_DATABASE__URL=f"sqlite:///{tmp_path}/new.db")
+
+    assert ended.returncode == 1
+    assert "broker db upgrade" in ended.stderr
+
+
+def test_settings_that_are_missing_are_said_clearly(tmp_path: Path) -> None:
+    ended = broker("serve", "--settings", str(tmp_path / "none.toml"))
+
+    assert ended.returncode == 1
+    assert "none.toml" in ended.stderr
+    assert "Traceback" not in ended.stderr
