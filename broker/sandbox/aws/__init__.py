@@ -17,6 +17,7 @@ is here.
     sessions            the credentials that were issued
     signin              console sign-in and the console page
     ministack_plugin    the only module that knows ministack's insides
+    organization        the accounts and their administrator
     company             the demo company: accounts, roles, buckets, files
 
 It is started by ``python -m broker.sandbox.aws`` and by nothing else: no setting of the broker leads here.

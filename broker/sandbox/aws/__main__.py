@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlencode
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config, Sockets
 
-from broker.sandbox.aws.front_door import Administrator, FrontDoor
+from broker.sandbox.aws.front_door import FrontDoor
 from broker.sandbox.aws.ministack_plugin import Ministack, WrongMinistackError
+from broker.sandbox.aws.organization import Administrator, found_accounts
 from broker.sandbox.aws.sessions import SessionStore
 from broker.sandbox.aws.signin import SignIn
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
 
 LOOPBACK = "127.0.0.1"
-_ACCOUNTS = ("111122223333", "444455556666")
-_ADMIN_HOME = _ACCOUNTS[0]
-_ACCESS_ROLE = "OrganizationAccountAccessRole"
 _GRACE_SECONDS = 1.0
 
 
@@ -109,7 +106,7 @@ def _administrator(state: Path) -> Administrator:
             json.dump(keys, file)
         made.replace(path)
     keys = json.loads(path.read_text())
-    return Administrator(keys["AccessKeyId"], keys["SecretAccessKey"], _ADMIN_HOME)
+    return Administrator(keys["AccessKeyId"], keys["SecretAccessKey"])
 
 
 async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None:
@@ -119,7 +116,7 @@ async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None
         loop.add_signal_handler(number, stop.set)
     ministack = Ministack(state)
     administrator = _administrator(state)
-    await _found_accounts(ministack, administrator)
+    await found_accounts(ministack, administrator)
     sessions = SessionStore(state / "sessions.jsonl", datetime.now(UTC))
     aws_endpoint = f"http://{LOOPBACK}:{aws.getsockname()[1]}"
     signin_endpoint = f"http://{LOOPBACK}:{signin.getsockname()[1]}"
@@ -155,32 +152,6 @@ async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None
     print(json.dumps(ready), flush=True)
     await asyncio.gather(*servers)
     ministack.save()
-
-
-async def _found_accounts(ministack: Ministack, administrator: Administrator) -> None:
-    """Make each account enterable by the administrator, as AWS Organizations does."""
-    for account in _ACCOUNTS:
-        if ministack.role(account, _ACCESS_ROLE) is not None:
-            continue
-        trust = {
-            "Version": "2012-10-17",
-            "Statement": {
-                "Effect": "Allow",
-                "Principal": {"AWS": administrator.arn},
-                "Action": ["sts:AssumeRole"],
-            },
-        }
-        everything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
-        for parameters in (
-            {"Action": "CreateRole", "RoleName": _ACCESS_ROLE, "AssumeRolePolicyDocument": json.dumps(trust)},
-            {
-                "Action": "PutRolePolicy",
-                "RoleName": _ACCESS_ROLE,
-                "PolicyName": "AdministratorAccess",
-                "PolicyDocument": json.dumps(everything),
-            },
-        ):
-            await ministack.iam_request(account, "us-east-1", urlencode(parameters).encode(), changes=True)
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

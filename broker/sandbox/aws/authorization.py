@@ -5,13 +5,10 @@ Source: IAM User Guide, "Policy evaluation logic" and "Session policies".
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from broker.sandbox.aws.policy import Policy, Principals
 from broker.sandbox.aws.policy_conditions import RequestContext
-
-_ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.+")
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,3 @@ def _named(holder: Holder, principals: Principals | None) -> str:
         return "role"
     account_root = f"arn:aws:iam::{holder.account}:root"
     return "account" if holder.account in names or account_root in names else ""
-
-
-def role_of_session(arn: str) -> str:
-    """Return the role name in an assumed-role ARN, or the empty string for another kind of ARN."""
-    found = _ASSUMED_ROLE.fullmatch(arn)
-    return found[3] if found else ""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 import boto3
 from botocore.config import Config
 
+from broker.sandbox.aws.organization import ACCESS_ROLE, FILES_ACCOUNT, RESEARCH_ACCOUNT
+
 if TYPE_CHECKING:
     from mypy_boto3_iam.client import IAMClient
     from mypy_boto3_s3.client import S3Client
 
 REGION: Final = "ap-northeast-1"
 PROVIDER_NAME = "broker"
-ACCESS_ROLE = "OrganizationAccountAccessRole"
 SIGN_IN_AUDIENCE = "https://signin.aws.amazon.com/saml"
 _HOUR = 3600
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
@@ -71,7 +72,7 @@ _READ = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging"]
 _WRITE = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
 
 FILES = Account(
-    id="111122223333",
+    id=FILES_ACCOUNT,
     name="Company files",
     roles=(
         CompanyRole(
@@ -111,7 +112,7 @@ FILES = Account(
     },
 )
 RESEARCH = Account(
-    id="444455556666",
+    id=RESEARCH_ACCOUNT,
     name="Research",
     roles=(
         CompanyRole(

@@ -22,6 +22,7 @@ from lxml import etree
 
 from broker.sandbox.aws.authorization import Holder, NotAuthorizedError, Permission, authorize
 from broker.sandbox.aws.ministack_plugin import IncompleteBodyError, Ministack, Response, Role
+from broker.sandbox.aws.organization import Administrator
 from broker.sandbox.aws.policy import Kind, MalformedPolicyError, Policy, parse_policy
 from broker.sandbox.aws.policy_conditions import RequestContext
 from broker.sandbox.aws.s3_requests import Need, S3Request, S3RequestError, read_request
@@ -59,24 +60,6 @@ _IAM_DOCUMENTS = {
     "CreatePolicyVersion": ("PolicyDocument", Kind.IDENTITY),
 }
 _S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-
-
-@dataclass(frozen=True)
-class Administrator:
-    """The stand-in's own administrator: an IAM user of one account whom nothing is denied."""
-
-    access_key_id: str
-    secret_access_key: str
-    account: str
-
-    def __repr__(self) -> str:
-        """Leave the secret out."""
-        return f"Administrator({self.access_key_id})"
-
-    @property
-    def arn(self) -> str:
-        """The user's ARN."""
-        return f"arn:aws:iam::{self.account}:user/administrator"
 
 
 class RefusedError(Exception):

@@ -19,9 +19,6 @@ VERSION = "1.5.33"
 
 Response = tuple[int, dict[str, str], bytes]
 
-# An administrator sees every account through this role, as AWS Organizations makes it.
-ACCESS_ROLE = "OrganizationAccountAccessRole"
-
 # Bucket names with these endings mean access points to ministack, and the stand-in has none.
 _RESERVED_BUCKET = re.compile(r"(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -124,8 +121,8 @@ class Ministack:
             )
             if method == "HEAD":
                 response = self._s3.format_head_response(path, headers, response)
-        if method != "GET" and path.count("/") == 1:
-            self._save("s3")
+        if method in {"PUT", "DELETE"} and path.count("/") == 1:
+            self._save("s3")  # a bucket or its settings; objects are on disk already
         return response
 
     async def iam_request(self, account: str, region: str, body: bytes, *, changes: bool) -> Response:

@@ -76,7 +76,8 @@ def trusts(
         principals: the names under which the principal may be listed.
         context: the condition keys.
     """
-    names = {*principals, "*"}
+    # A trust policy can name everybody among AWS principals, never among identity providers.
+    names = {*principals, "*"} if principal_type == "AWS" else set(principals)
     about = [
         s
         for s in policy.statements
