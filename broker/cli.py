@@ -25,6 +25,7 @@ from broker.core.principal import Principal
 from broker.resources import resource
 from broker.server import PortalServer, check_address_free
 from broker.settings import DEFAULT_PATH, SETTINGS_VARIABLE, load_settings, settings_path
+from broker.web.request_log import configure_logging
 
 _P = ParamSpec("_P")
 
@@ -74,6 +75,7 @@ def serve(settings_file: Path | None) -> None:
     """Run the portal."""
     broker = _composed(settings_file)
     broker.check_at_start()
+    configure_logging()
     listen = broker.settings.listen
     check_address_free(listen.address, listen.port)
     PortalServer(lambda: create_app(broker.portal()), listen).run()

@@ -32,6 +32,7 @@ from broker.sandbox.aws.company import ACCOUNTS, found_company
 from broker.sandbox.people import PEOPLE, SERVICE_DN, SERVICE_PASSWORD
 from broker.server import PortalServer, check_address_free
 from broker.settings import load_settings
+from broker.web.request_log import configure_logging
 
 _ADDRESS: Final = "127.0.0.1"
 _STOP_WITHIN_SECONDS: Final = 5
@@ -100,6 +101,7 @@ def run_demo(folder: Path, port: int, describe: Path | None) -> None:
             broker = _compose(folder, port, directory, aws)
         except KeyboardInterrupt:
             return
+        configure_logging(stream=parts.enter_context((folder / "portal.log").open("a", encoding="utf-8")))
         people = tuple((person.username, person.password, person.note) for person in PEOPLE)
         description = _description(broker, directory, aws)
 
