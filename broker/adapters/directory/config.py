@@ -220,9 +220,9 @@ class DirectoryConfig:
             if domain.base is not None:
                 bases.append((f"{place}.base", domain.base))
             if not domain.dns_name or "@" in domain.dns_name:
-                yield Fault(f"{place}.dns_name", "write the domain as it stands after the @, e.g. corp.example")
+                yield Fault(f"{place}.name", "write the domain as it stands after the @, e.g. corp.example")
             if domain.netbios_name is not None and (not domain.netbios_name or "\\" in domain.netbios_name):
-                yield Fault(f"{place}.netbios_name", "write the domain as it stands before the backslash, e.g. CORP")
+                yield Fault(f"{place}.netbios", "write the domain as it stands before the backslash, e.g. CORP")
         for place, base in bases:
             try:
                 normalise(base)
@@ -232,16 +232,16 @@ class DirectoryConfig:
     def _attribute_faults(self) -> Iterator[Fault]:
         schema = self.schema
         names = {
-            **{f"login_attributes[{index}]": name for index, name in enumerate(schema.login_attributes)},
-            "username_attribute": schema.username_attribute,
-            "id_attribute": schema.id_attribute,
-            "display_name_attribute": schema.display_name_attribute,
-            "member_attribute": schema.member_attribute,
+            **{f"directory.login_attributes[{index}]": name for index, name in enumerate(schema.login_attributes)},
+            "directory.username_attribute": schema.username_attribute,
+            "directory.id_attribute": schema.id_attribute,
+            "directory.display_name_attribute": schema.display_name_attribute,
+            "directory.member_attribute": schema.member_attribute,
             **{f"attributes.{ours}": theirs for ours, theirs in self.attributes.items()},
         }
         for place, name in names.items():
             if not _ATTRIBUTE_NAME.fullmatch(name):
-                yield Fault(f"directory.{place}", f"{name!r} is not the name of an LDAP attribute")
+                yield Fault(place, f"{name!r} is not the name of an LDAP attribute")
         if schema.membership is GroupMembership.TOKEN_GROUPS and self.kind is not DirectoryKind.ACTIVE_DIRECTORY:
             yield Fault("directory.membership", "token-groups exists in Active Directory only")
 

@@ -78,7 +78,7 @@ class LdapDirectory:
         """
         faults = []
         if not bind_password:
-            faults.append(Fault("directory.bind_password", "the service account needs a password"))
+            faults.append(Fault("directory.bind_password_file", "the service account needs a password"))
         for place, text in (
             ("directory.user_filter", config.schema.user_filter),
             ("directory.group_filter", config.schema.group_filter),
@@ -205,7 +205,8 @@ class LdapDirectory:
     def _find(self, claimed_username: str) -> tuple[Entry, Server]:
         if not claimed_username:
             raise LoginRejected(LoginCause.EMPTY_USERNAME)
-        if len(claimed_username) > LONGEST_USERNAME or not _is_utf8(claimed_username):
+        # Samba takes a NUL for the end of the value, so "alice\0" would find alice.
+        if len(claimed_username) > LONGEST_USERNAME or "\0" in claimed_username or not _is_utf8(claimed_username):
             raise LoginRejected(LoginCause.MALFORMED_USERNAME)
         wanted = questions(claimed_username, self._config)
         if not wanted:

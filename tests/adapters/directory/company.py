@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tests.adapters.directory.slapd import SUFFIX, entry
+from tests.adapters.directory import ldif as ldif_format
+from tests.adapters.directory.slapd import SUFFIX
 
 PEOPLE: Final = f"ou=people,{SUFFIX}"
 GROUPS: Final = f"ou=groups,{SUFFIX}"
@@ -118,6 +119,10 @@ def _person(username: str, *, dn: str | None = None, **attributes: str | tuple[s
         "userPassword": password_of(username),
     }
     return entry(dn or f"uid={username},{PEOPLE}", **{**defaults, **attributes})
+
+
+def entry(dn: str, **attributes: str | Iterable[str]) -> str:
+    return ldif_format.entry(dn, dict(attributes))
 
 
 def _policy(name: str, **attributes: str) -> str:

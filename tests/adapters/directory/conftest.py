@@ -13,7 +13,9 @@ from broker.adapters.directory.config import DirectoryConfig, DirectoryKind
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.core.credentials import Secret
 from tests.adapters.directory import company
+from tests.adapters.directory import samba as samba_controller
 from tests.adapters.directory.certificates import Authority
+from tests.adapters.directory.samba import Samba
 from tests.adapters.directory.slapd import Slapd
 
 MakeSlapd = Callable[[], Slapd]
@@ -58,6 +60,23 @@ def make_slapd(tmp_path: Path, authority: Authority) -> Iterator[MakeSlapd]:
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def provisioned_domain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a provisioned Samba domain, to run controllers on copies of."""
+    folder = tmp_path_factory.mktemp("domain") / "provisioned"
+    samba_controller.provision(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samba(provisioned_domain: Path, tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Samba]:
+    """A domain controller that all tests share: they leave it as they found it, but for people of their own."""
+    controller = Samba(provisioned_domain, tmp_path_factory.mktemp("samba") / "dc", authority)
+    controller.start()
+    yield controller
+    controller.stop()
 
 
 @pytest.fixture(scope="session")

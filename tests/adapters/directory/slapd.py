@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.adapters.directory.certificates import ServerFiles
+from tests.adapters.directory.programs import free_port, program, wait_for_port
 
 SUFFIX: Final = "dc=corp,dc=example"
 ROOT_DN: Final = f"cn=admin,{SUFFIX}"
 ROOT_PASSWORD: Final = "root of the slapd tests"
 _MODULES: Final = "/usr/lib/ldap"
 _SCHEMAS: Final = Path("/etc/ldap/schema")
-_STARTS_WITHIN_SECONDS: Final = 20
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
-def program(name: str, package: str) -> str:
-    """Where a server's program is; its absence fails the test and names the Debian package."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.fail(f"{name} is not installed: apt-get install {package}")
-    return found
 
 
 class Slapd:
@@ -138,21 +115,3 @@ class Slapd:
             env={**os.environ, "LDAPNOINIT": "1"},
         )
         assert changed.returncode == 0, changed.stderr.decode()
-
-
-def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _STARTS_WITHIN_SECONDS
-    while time.monotonic() < until:
-        assert process.poll() is None, f"the server on {host}:{port} ended with {process.returncode}"
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"the server on {host}:{port} did not start within {_STARTS_WITHIN_SECONDS} s")
-
-
-def entry(dn: str, **attributes: str | Iterable[str]) -> str:
-    """One entry as LDIF, every value in base64 so that none needs care."""
-    pairs = [("dn", dn)]
-    for name, values in attributes.items():
-        pairs += [(name, value) for value in ((values,) if isinstance(values, str) else values)]
-    return "".join(f"{name}:: {base64.b64encode(value.encode()).decode()}\n" for name, value in pairs) + "\n"

@@ -67,7 +67,7 @@ def test_an_unknown_username_is_refused_without_a_person(directory: LdapDirector
 
 @pytest.mark.parametrize(
     "username",
-    ["*", "a*", ")(", "alice)(uid=*", "*)(objectClass=*", "\0", "alice\0", "\\", "\\2a", "@", "../alice", "   x  ",
+    ["*", "a*", ")(", "alice)(uid=*", "*)(objectClass=*", "\\", "\\2a", "@", "../alice", "   x  ",
      "a" * 250, "山田", "(|(uid=alice))", "alice,ou=people"],
 )  # fmt: skip
 def test_a_hostile_username_finds_nobody(directory: LdapDirectory, username: str) -> None:
@@ -80,7 +80,8 @@ def test_a_username_made_of_special_characters_signs_in_as_itself(directory: Lda
 
 
 def test_a_username_that_is_not_text_is_refused(directory: LdapDirectory) -> None:
-    assert sign_in(directory, "alice\ud800", "x").cause is LoginCause.MALFORMED_USERNAME
+    for typed in ("alice\ud800", "alice\0", "\0"):
+        assert sign_in(directory, typed, "x").cause is LoginCause.MALFORMED_USERNAME
     assert sign_in(directory, "a" * 300, "x").cause is LoginCause.MALFORMED_USERNAME
     assert sign_in(directory, "", "x").cause is LoginCause.EMPTY_USERNAME
 
