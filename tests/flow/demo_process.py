@@ -128,10 +128,10 @@ class PortalClient:
         request = urllib.request.Request(self.portal + path, data=body, headers={**self._headers, **headers})  # noqa: S310
         try:
             with self._opener.open(request, timeout=60) as answer:
-                return Answer(answer.status, answer.url, answer.headers, answer.read().decode())
+                return Answer(answer.status, answer.url, dict(answer.headers), answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, error.url or "", error.headers, error.read().decode())
+                return Answer(error.code, error.url or "", dict(error.headers), error.read().decode())
 
 
 def csrf_token(answer: Answer) -> str:

@@ -11,7 +11,6 @@ import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,19 +19,21 @@ from tests.flow.demo_process import Demo, PortalClient
 ROOT = Path(__file__).parents[2]
 
 
+def run(*command: str | Path, folder: Path) -> None:
+    subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `broker` of an environment that holds the wheel and its pinned dependencies, and nothing of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    quiet: Any = {"capture_output": True, "check": True}
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], **quiet, timeout=120)
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], **quiet, timeout=60)
-    own_pip = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    requirements = ROOT / "requirements/demo.txt"
-    subprocess.run([*own_pip, "--require-hashes", "-r", requirements], **quiet, timeout=300, cwd=folder)
+    pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT, folder=folder)
+    run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    python = folder / "venv/bin/python"
+    run(python, *pip, "install", "--require-hashes", "-r", ROOT / "requirements/demo.txt", folder=folder)
     (wheel,) = folder.glob("*.whl")
-    subprocess.run([*own_pip, "--no-deps", wheel], **quiet, timeout=60, cwd=folder)
+    run(python, *pip, "install", "--no-deps", wheel, folder=folder)
     return folder / "venv/bin/broker"
 
 
