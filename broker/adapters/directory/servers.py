@@ -253,7 +253,8 @@ class Servers:
             self._ask_again_at = time.monotonic() + self._hold_seconds
             self._refusal = (
                 f"the service account {self._bind_dn!r} was refused by {refusal}: "
-                "check directory.bind_dn and directory.bind_password_file, and whether the account is disabled, expired or locked"
+                "check directory.bind_dn and directory.bind_password_file, "
+                "and whether the account is disabled, expired or locked"
             )
         raise DirectoryUnavailable(self._refusal)
 

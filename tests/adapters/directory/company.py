@@ -15,6 +15,8 @@ SERVICE_DN: Final = f"cn=broker,ou=services,{SUFFIX}"
 SERVICE_PASSWORD: Final = "the broker's own, not a person's"
 ALICE_UUID: Final = "6d2f1c1e-9a51-4c1d-8a36-0d9c5f3e7a10"
 
+THRONG: Final = f"uid=throng,{PEOPLE}"
+
 # Group -> (members that are people, members that are groups). Five deep, and the outermost is in the innermost.
 NESTED: Final = {
     "engineers": (("alice",), ("everyone",)),
@@ -43,6 +45,19 @@ def password_of(username: str) -> str:
 
 def ldif() -> str:
     return "".join(_entries())
+
+
+def crowd(people: int, groups: int) -> str:
+    """So many more people, with one password, and so many groups, with one person in all of them."""
+    return "".join(
+        [
+            *(_person(f"person-{number}", userPassword=password_of("person")) for number in range(people)),
+            *(
+                entry(f"cn=throng {number},{GROUPS}", objectClass="groupOfNames", cn=f"throng {number}", member=THRONG)
+                for number in range(groups)
+            ),
+        ]
+    )
 
 
 def _entries() -> Iterator[str]:
@@ -102,6 +117,9 @@ def _entries() -> Iterator[str]:
             cn="operators",
             member=f"uid=carla,{PEOPLE}",
         )
+    for number in range(4):
+        name = f"crowd {number}"
+        yield entry(f"cn={name},{GROUPS}", objectClass="groupOfNames", cn=name, member=THRONG)
     yield entry(f"cn=shell,{GROUPS}", objectClass="posixGroup", cn="shell", gidNumber="600", memberUid="posix")
     yield entry(f"cn=primary,{GROUPS}", objectClass="posixGroup", cn="primary", gidNumber="500")
     yield entry(

@@ -18,7 +18,7 @@ from tests.adapters.directory.certificates import Authority
 from tests.adapters.directory.samba import Samba
 from tests.adapters.directory.slapd import Slapd
 
-MakeSlapd = Callable[[], Slapd]
+MakeSlapd = Callable[..., Slapd]
 MakeDirectory = Callable[..., LdapDirectory]
 
 
@@ -46,12 +46,13 @@ def make_slapd(tmp_path: Path, authority: Authority) -> Iterator[MakeSlapd]:
     """Servers of a test's own, which it may stop and start."""
     servers: list[Slapd] = []
 
-    def make() -> Slapd:
+    def make(*, size_limit: str = "unlimited", people: int = 0, groups: int = 0) -> Slapd:
         server = Slapd(
             tmp_path / f"slapd-{len(servers)}",
             authority.issue("127.0.0.1"),
-            company.ldif(),
+            company.ldif() + company.crowd(people, groups),
             service_dn=company.SERVICE_DN,
+            size_limit=size_limit,
         )
         servers.append(server)
         server.start()

@@ -1,0 +1,501 @@
+"""Servers that are down, hang, lie or refuse; several servers; many threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.directory.ldap_directory import LdapDirectory
+from broker.core.credentials import Secret
+from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected
+from tests.adapters.directory import company
+from tests.adapters.directory.certificates import Authority
+from tests.adapters.directory.company import password_of
+from tests.adapters.directory.conftest import MakeDirectory, MakeSlapd
+from tests.adapters.directory.programs import free_port
+from tests.adapters.directory.proxy import BIND, SEARCH, Action, Proxy
+from tests.adapters.directory.slapd import SUFFIX, Slapd
+
+# Long enough that a slow moment of the machine is not taken for a hanging server.
+TIMEOUT = 1.0
+QUICK = {"connect_timeout": timedelta(seconds=TIMEOUT), "operation_timeout": timedelta(seconds=TIMEOUT)}
+ONE_TIMEOUT = 1.9 * TIMEOUT
+NO_TIMEOUT = 0.9 * TIMEOUT
+
+MakeProxy = Callable[..., Proxy]
+
+
+@pytest.fixture
+def make_proxy(authority: Authority, slapd: Slapd) -> Iterator[MakeProxy]:
+    """Misbehaving servers in front of the shared slapd."""
+    proxies: list[Proxy] = []
+
+    def make(behaviour: Callable[[int], Action] | None = None, *names: str) -> Proxy:
+        proxy = Proxy(authority.issue(*(names or ("127.0.0.1",))), slapd.port)
+        if behaviour is not None:
+            proxy.behaviour = behaviour
+        proxies.append(proxy)
+        return proxy
+
+    yield make
+    for proxy in proxies:
+        proxy.stop()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    took = time.monotonic() - start
+    assert took < seconds, f"took {took:.2f} s"
+
+
+def alice(directory: LdapDirectory) -> str:
+    return directory.authenticate("alice", Secret(password_of("alice"))).username
+
+
+def unavailable(directory: LdapDirectory) -> str:
+    with pytest.raises(DirectoryUnavailable) as down:
+        alice(directory)
+    return str(down.value)
+
+
+def only_for(tag: int, action: Action, times: int = 1_000_000) -> Callable[[int], Action]:
+    """That action for the first requests of that kind."""
+    left = [times]
+
+    def behaviour(asked: int) -> Action:
+        if asked != tag or left[0] == 0:
+            return Action.FORWARD
+        left[0] -= 1
+        return action
+
+    return behaviour
+
+
+# --- One server in trouble ---------------------------------------------------------------------------------------
+
+
+def test_no_server_at_the_address_is_said_at_once(make_directory: MakeDirectory) -> None:
+    port = free_port()
+    directory = make_directory(servers=(f"ldaps://127.0.0.1:{port}",))
+    with within(1):
+        assert unavailable(directory) == (
+            f"no directory server answers: ldaps://127.0.0.1:{port}: connection: Connection refused"
+        )
+    for question in (directory.check, lambda: directory.group("staff"), lambda: directory.principal_by_id("A" * 26)):
+        with pytest.raises(DirectoryUnavailable):
+            question()
+
+
+def test_a_name_that_does_not_resolve_is_said(make_directory: MakeDirectory) -> None:
+    directory = make_directory(servers=("ldaps://dc1.invalid",))
+    assert "ldaps://dc1.invalid:636: its name does not resolve" in unavailable(directory)
+
+
+@pytest.mark.parametrize("scheme", ["ldaps", "ldap"])
+def test_a_server_that_accepts_and_says_nothing_costs_one_timeout(
+    make_directory: MakeDirectory, silent: int, scheme: str
+) -> None:
+    directory = make_directory(servers=(f"{scheme}://127.0.0.1:{silent}",), start_tls=scheme == "ldap", **QUICK)
+    with within(ONE_TIMEOUT):
+        assert "no answer in time" in unavailable(directory)
+
+
+@pytest.mark.parametrize("action", [Action.SILENCE, Action.DRIP])
+def test_a_server_that_hangs_or_drips_in_a_search_costs_one_timeout(
+    make_directory: MakeDirectory, make_proxy: MakeProxy, action: Action
+) -> None:
+    directory = make_directory(servers=(make_proxy(only_for(SEARCH, action)).url,), **QUICK)
+    with within(ONE_TIMEOUT):
+        assert "search: no answer in time" in unavailable(directory)
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.TRUNCATE, Action.GARBAGE, Action.MISMATCH, Action.NOTICE])
+@pytest.mark.parametrize("tag", [SEARCH, BIND])
+def test_a_server_that_breaks_off_or_talks_nonsense_is_unavailable(
+    make_directory: MakeDirectory, make_proxy: MakeProxy, action: Action, tag: int
+) -> None:
+    proxy = make_proxy(only_for(tag, action))
+    directory = make_directory(servers=(proxy.url,))
+    with within(2):
+        assert proxy.url in unavailable(directory)
+    proxy.behaviour = lambda _: Action.FORWARD
+    assert alice(directory) == "alice"
+
+
+def test_a_notice_of_disconnection_is_quoted(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    directory = make_directory(servers=(make_proxy(only_for(SEARCH, Action.NOTICE)).url,))
+    assert "the server ends the connection: shutting down" in unavailable(directory)
+
+
+def test_a_certificate_of_another_authority_is_refused(make_directory: MakeDirectory, tmp_path: Path) -> None:
+    stranger = Authority(tmp_path / "stranger", "Somebody else's CA")
+    assert "its certificate is refused" in unavailable(make_directory(ca_file=stranger.certificate))
+    assert "its certificate is refused" in unavailable(make_directory(ca_file=None))
+
+
+def test_an_expired_certificate_is_refused(make_directory: MakeDirectory, authority: Authority, slapd: Slapd) -> None:
+    proxy = Proxy(authority.issue("127.0.0.1", until=timedelta(hours=-1)), slapd.port)
+    assert "certificate has expired" in unavailable(make_directory(servers=(proxy.url,)))
+    proxy.stop()
+
+
+def test_a_certificate_for_another_host_is_refused(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy(None, "dc2.corp.example", "127.0.0.9")
+    assert "IP address mismatch" in unavailable(make_directory(servers=(proxy.url,)))
+    by_name = make_directory(servers=(proxy.url.replace("127.0.0.1", "localhost"),))
+    assert "Hostname mismatch" in unavailable(by_name)
+    assert proxy.requests == []
+
+
+def test_a_server_that_refuses_starttls_is_never_sent_a_password(make_directory: MakeDirectory) -> None:
+    # What slapd without a certificate answers: ExtendedResponse, protocolError.
+    heard = answer_once(bytes.fromhex("300c02010178070a01020400") + b"\x04\x00")
+    directory = make_directory(servers=(heard.url,), start_tls=True, **QUICK)
+    assert "it refuses StartTLS: 2" in unavailable(directory)
+    assert b"1.3.6.1.4.1.1466.20037" in heard.octets
+    assert company.SERVICE_PASSWORD.encode() not in heard.octets
+
+
+def test_octets_in_the_clear_after_starttls_are_not_taken_for_answers(make_directory: MakeDirectory) -> None:
+    injected = bytes.fromhex("300c02010178070a01000400") + b"\x04\x00" + bytes.fromhex("300c02010261070a010004000400")
+    directory = make_directory(servers=(answer_once(injected).url,), start_tls=True, **QUICK)
+    assert "in the clear" in unavailable(directory)
+
+
+class answer_once:  # noqa: N801 - reads as what it does
+    """A plain server that hears one request and gives that answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.octets = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ldap://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, args=(answer,), daemon=True).start()
+
+    def _serve(self, answer: bytes) -> None:
+        with self._listener, self._listener.accept()[0] as client:
+            self.octets = client.recv(4096)
+            client.sendall(answer)
+            while chunk := client.recv(4096):
+                self.octets += chunk
+
+
+# --- The service account -----------------------------------------------------------------------------------------
+
+
+def test_a_refused_service_account_is_said_with_the_settings_to_check(make_directory: MakeDirectory) -> None:
+    directory = make_directory(password="not the password")
+    text = unavailable(directory)
+    assert company.SERVICE_DN in text
+    assert "result 49, wrong-password" in text
+    assert "directory.bind_dn" in text
+    assert "directory.bind_password_file" in text
+    assert "not the password" not in text
+
+
+def test_a_refused_service_account_is_not_tried_again_at_every_sign_in_nor_on_every_server(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    first, second = make_proxy(), make_proxy()
+    directory = make_directory(password="not the password", servers=(first.url, second.url))
+    texts = {unavailable(directory) for _ in range(5)}
+    assert len(texts) == 1
+    assert (first.count(BIND), second.count(BIND)) == (1, 0)
+
+
+# --- Several servers ---------------------------------------------------------------------------------------------
+
+
+def test_a_dead_server_is_left_for_the_next_and_asked_again_when_it_is_back(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd, make_proxy: MakeProxy
+) -> None:
+    first, second = make_slapd(), make_proxy()
+    directory = make_directory(servers=(first.tls_url, second.url))
+    assert alice(directory) == "alice"
+    assert second.requests == []
+    first.stop()
+    with within(1):
+        assert alice(directory) == "alice"
+    asked = len(second.requests)
+    assert asked > 0
+    first.start()
+    time.sleep(1.1)  # the first back-off
+    assert alice(directory) == "alice"
+    assert len(second.requests) == asked
+
+
+def test_a_hanging_server_costs_one_sign_in_one_timeout_and_the_next_none(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd, slapd: Slapd
+) -> None:
+    first = make_slapd()
+    directory = make_directory(servers=(first.tls_url, slapd.tls_url), **QUICK)
+    assert alice(directory) == "alice"
+    first.pause()
+    with within(ONE_TIMEOUT):
+        assert alice(directory) == "alice"
+    with within(NO_TIMEOUT):
+        assert alice(directory) == "alice"
+
+
+def test_a_server_that_accepts_and_says_nothing_is_left_for_the_next(
+    make_directory: MakeDirectory, silent: int, slapd: Slapd
+) -> None:
+    directory = make_directory(servers=(f"ldaps://127.0.0.1:{silent}", slapd.tls_url), **QUICK)
+    with within(ONE_TIMEOUT):
+        assert alice(directory) == "alice"
+    with within(NO_TIMEOUT):
+        assert alice(directory) == "alice"
+
+
+def test_only_one_sign_in_at_a_time_finds_out_whether_a_hanging_server_is_back(
+    make_directory: MakeDirectory, silent: int, slapd: Slapd
+) -> None:
+    directory = make_directory(servers=(f"ldaps://127.0.0.1:{silent}", slapd.tls_url), **QUICK)
+    assert alice(directory) == "alice"
+    time.sleep(1.1)  # the first back-off
+
+    def timed(_: int) -> float:
+        start = time.monotonic()
+        alice(directory)
+        return time.monotonic() - start
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(took > NO_TIMEOUT for took in threads.map(timed, range(8))) <= 1
+
+
+def test_a_server_with_a_wrong_certificate_is_left_for_the_next(
+    make_directory: MakeDirectory, make_proxy: MakeProxy, slapd: Slapd
+) -> None:
+    directory = make_directory(servers=(make_proxy(None, "dc2.corp.example").url, slapd.tls_url))
+    assert alice(directory) == "alice"
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.TRUNCATE, Action.GARBAGE])
+def test_a_server_that_breaks_off_a_search_is_left_for_the_next(
+    make_directory: MakeDirectory, make_proxy: MakeProxy, action: Action
+) -> None:
+    directory = make_directory(servers=(make_proxy(only_for(SEARCH, action)).url, make_proxy().url))
+    assert alice(directory) == "alice"
+
+
+def test_groups_are_read_from_the_next_server_when_the_first_dies_after_the_bind(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    searches = iter(range(1000))
+    first = make_proxy(lambda tag: Action.RESET if tag == SEARCH and next(searches) > 0 else Action.FORWARD)
+    second = make_proxy()
+    directory = make_directory(servers=(first.url, second.url))
+    principal = directory.authenticate("alice", Secret(password_of("alice")))
+    assert {group.name for group in principal.groups} >= {"engineers", "staff"}
+    # The first: service account, person, service account on a new connection; the person's bind is not repeated.
+    assert (first.count(BIND), second.count(BIND)) == (3, 1)
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.SILENCE, Action.TRUNCATE, Action.GARBAGE])
+def test_a_password_that_was_sent_is_sent_to_no_other_server(
+    make_directory: MakeDirectory, make_proxy: MakeProxy, action: Action
+) -> None:
+    first, second = make_proxy(), make_proxy()
+    directory = make_directory(servers=(first.url, second.url), **QUICK)
+    directory.check()  # the service account's own bind
+    first.behaviour = only_for(BIND, action)
+    assert "after the password was sent" in unavailable(directory)
+    assert (first.count(BIND), second.count(BIND)) == (2, 0)
+    assert alice(directory) == "alice"  # on the second server
+
+
+def test_a_refused_password_is_sent_once(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    first, second = make_proxy(), make_proxy()
+    directory = make_directory(servers=(first.url, second.url))
+    directory.check()
+    with pytest.raises(LoginRejected):
+        directory.authenticate("typist", Secret("wrong"))
+    directory.authenticate("typist", Secret(password_of("typist")))
+    assert (first.count(BIND), second.count(BIND)) == (3, 0)
+
+
+def test_a_connection_that_cannot_be_opened_for_the_bind_sends_the_password_elsewhere(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    first, second = make_proxy(), make_proxy()
+    directory = make_directory(servers=(first.url, second.url))
+
+    def dies_after_the_search(tag: int) -> Action:
+        if tag == SEARCH:
+            first.refuse()
+        return Action.FORWARD
+
+    first.behaviour = dies_after_the_search
+    assert alice(directory) == "alice"
+    assert second.count(BIND) > 0
+
+
+# --- Kept connections --------------------------------------------------------------------------------------------
+
+
+def test_connections_are_kept_and_used_again(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    for _ in range(10):
+        assert alice(directory) == "alice"
+    assert proxy.connections == 2
+    assert proxy.count(BIND) == 11  # the service account bound once
+
+
+def test_a_kept_connection_that_the_server_closed_is_replaced_without_losing_the_sign_in(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    assert alice(directory) == "alice"
+    proxy.drop_all()
+    assert alice(directory) == "alice"
+    assert proxy.connections == 4
+
+
+def test_a_restarted_server_loses_no_sign_in(make_directory: MakeDirectory, make_slapd: MakeSlapd) -> None:
+    server = make_slapd()
+    directory = make_directory(servers=(server.tls_url,))
+    assert alice(directory) == "alice"
+    server.stop()
+    server.start()
+    assert alice(directory) == "alice"
+
+
+def test_a_kept_search_connection_that_breaks_in_use_is_replaced(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    assert alice(directory) == "alice"
+    proxy.behaviour = only_for(SEARCH, Action.RESET, times=1)
+    assert alice(directory) == "alice"
+
+
+def test_many_threads_share_the_adapter(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    people = ("alice", "bruno", "carla")
+
+    def one(number: int) -> bool:
+        username = people[number % 3]
+        if number % 5 == 0:
+            try:
+                directory.authenticate("nobody", Secret("x"))
+            except LoginRejected as refused:
+                return refused.cause is LoginCause.UNKNOWN_USERNAME
+            return False
+        principal = directory.authenticate(username, Secret(password_of(username)))
+        return principal.username == username and principal == directory.principal_by_id(principal.id)
+
+    with ThreadPoolExecutor(12) as threads:
+        assert all(threads.map(one, range(240)))
+    assert proxy.connections <= 24
+
+
+def test_a_killed_server_under_load_loses_no_sign_in_beyond_those_in_flight(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd, slapd: Slapd
+) -> None:
+    first = make_slapd()
+    directory = make_directory(servers=(first.tls_url, slapd.tls_url))
+    threads_number = 8
+    lost = []
+    done = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                done.append(alice(directory))
+            except DirectoryUnavailable as error:
+                lost.append(str(error))
+
+    threads = [threading.Thread(target=load) for _ in range(threads_number)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    first.stop()
+    before = len(done)
+    time.sleep(0.5)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(done) > before + 50
+    assert len(lost) <= threads_number, lost
+    assert all("after the password was sent" in text for text in lost)
+
+
+def test_a_forked_worker_opens_connections_of_its_own(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    assert alice(directory) == "alice"
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if all(alice(directory) == "alice" for _ in range(3)) else 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert alice(directory) == "alice"
+    assert proxy.connections == 4
+
+
+def test_nothing_is_connected_before_the_first_question(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy()
+    make_directory(servers=(proxy.url,))
+    time.sleep(0.1)
+    assert proxy.connections == 0
+
+
+# --- Large directories -------------------------------------------------------------------------------------------
+
+
+def test_a_size_limit_that_cuts_the_groups_short_is_said_and_never_ignored(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd
+) -> None:
+    small = make_slapd(size_limit="3")
+    directory = make_directory(servers=(small.tls_url,))
+    assert directory.principal_by_username("typist").groups == frozenset()
+    with pytest.raises(DirectoryUnavailable, match="size limit was exceeded: raise it for the service account"):
+        directory.principal_by_username("throng")
+
+
+def test_a_person_in_five_thousand_groups_among_ten_thousand_people_signs_in(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd
+) -> None:
+    directory = make_directory(servers=(make_slapd(people=10_000, groups=5_000).tls_url,))
+    principal = directory.authenticate("throng", Secret(password_of("throng")))
+    assert len(principal.groups) == 5_004
+    with within(0.5):
+        assert directory.authenticate("person-9999", Secret(password_of("person"))).username == "person-9999"
+
+
+def test_references_to_other_servers_are_not_followed(make_directory: MakeDirectory, make_slapd: MakeSlapd) -> None:
+    server = make_slapd()
+    reference = f"ou=elsewhere,{company.PEOPLE}"
+    server.modify(
+        f"dn: {reference}\nchangetype: add\nobjectClass: referral\nobjectClass: extensibleObject\n"
+        f"ou: elsewhere\nref: ldap://127.0.0.1:1/{reference}\n"
+    )
+    assert alice(make_directory(servers=(server.tls_url,))) == "alice"
+    there = make_directory(servers=(server.tls_url,), user_bases=(f"ou=x,{reference}",))
+    assert "referrals are not followed: check directory.user_bases" in unavailable(there)
+    assert SUFFIX in unavailable(there)
