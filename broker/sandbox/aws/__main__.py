@@ -129,6 +129,7 @@ async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None
     config.loglevel = "WARNING"
     config.graceful_timeout = _GRACE_SECONDS
     config.include_server_header = False
+    config.include_date_header = True  # ministack turns the default off
     servers = [
         asyncio.create_task(
             worker_serve(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape as escape_markup
 
 from lxml import etree
 
@@ -165,6 +165,10 @@ class FrontDoor:
         presigned = "authorization" not in request.headers
         if presigned and not s3:
             raise RefusedError("MissingAuthenticationToken", 403, "Request is missing Authentication Token")
+        if "AWSAccessKeyId" in request.query or request.headers.get("authorization", "").startswith("AWS "):
+            # Signature Version 2, which S3 refuses for every bucket made since June 2020.
+            text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+            raise RefusedError("InvalidRequest", 400, text)
         if presigned and "X-Amz-Signature" not in request.query:
             raise RefusedError("AccessDenied", 403, "Access Denied")
         if not presigned and "X-Amz-Signature" in request.query:
@@ -366,6 +370,10 @@ class FrontDoor:
         self, caller: Caller, request: _Request, asked: S3Request, headers: dict[str, str], body: bytes
     ) -> Response:
         account = self._ministack.bucket_owner(asked.bucket) or caller.account
+        if "uploadId" in asked.query:
+            target = self._ministack.upload_target(asked.bucket, asked.query["uploadId"])
+            if target not in {None, (asked.bucket, asked.key)}:  # a part must not land in another key's upload
+                raise RefusedError("NoSuchUpload", 404, "The specified multipart upload does not exist.")
         query = {name: [value] for name, value in asked.query.items()}
         if asked.copy_source:
             headers = {**headers, "x-amz-copy-source": asked.copy_source}
@@ -415,6 +423,14 @@ class FrontDoor:
             f"<ID>{self._administrator.account}</ID></Owner><Buckets>{listed}</Buckets></ListAllMyBucketsResult>"
         )
         return 200, {"content-type": "application/xml"}, text.encode()
+
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def escape(text: str) -> str:
+    """Write a text as XML content; what XML 1.0 cannot hold at all is replaced."""
+    return _NOT_XML.sub("\ufffd", escape_markup(text))
 
 
 def error_response(service: str, code: str, status: int, message: str, request_id: str) -> Response:

@@ -174,6 +174,11 @@ class Ministack:
             region: str | None = self._s3.bucket_region(bucket)
         return region
 
+    def upload_target(self, bucket: str, upload_id: str) -> tuple[str, str] | None:
+        """Bucket and key of a multipart upload under way in the bucket's account, or None."""
+        stored = self._s3._multipart_uploads.get_scoped(self.bucket_owner(bucket), None, upload_id)  # noqa: SLF001
+        return (stored["bucket"], stored["key"]) if stored else None
+
     def bucket_policy(self, bucket: str) -> str | None:
         """The policy document of a bucket, or None."""
         document = self._s3._bucket_policies.get_scoped(self.bucket_owner(bucket), None, bucket)  # noqa: SLF001

@@ -20,7 +20,7 @@ from broker.sandbox.aws.saml_metadata import parse_metadata
 from broker.sandbox.aws.sessions import Session, SessionStore, new_keys
 from broker.sandbox.aws.trust_policy import name_qualifier, time_keys, trust_context, trusts
 
-_ARN_TEXT = re.compile("[\t\n\r -~\x85\xa0-\ud7ff\ue000-�\U00010000-\U0010ffff]+")
+_ARN_TEXT = re.compile("[\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 _POLICY_TEXT = re.compile("[\t\n\r -\xff]+")
 _ROLE_ARN = re.compile(r"arn:aws:iam::(\d{12}):role/(?:[^/]+/)*([\w+=,.@-]+)")
 _PROVIDER_ARN = re.compile(r"arn:aws:iam::(\d{12}):saml-provider/[\w._-]+")
@@ -34,7 +34,7 @@ _MAX_TOKEN_SIZE = 4_096
 # AWS packs policies and tags into a binary form of an unpublished size. These two make a handful of tags and an
 # ordinary policy come out near what its users report.
 _POLICY_SPACE_BYTES = 1_024
-_TAG_SPACE_BYTES = 768
+_TAG_SPACE_BYTES = 384
 
 
 class StsError(Exception):
