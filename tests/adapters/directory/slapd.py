@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +101,9 @@ class Slapd:
         """Hang: sockets stay open and take octets, nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # The signal takes its time, and a thread that still runs would answer.
+        while not all(_is_stopped(task) for task in Path(f"/proc/{self._process.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         assert self._process is not None
@@ -115,3 +119,7 @@ class Slapd:
             env={**os.environ, "LDAPNOINIT": "1"},
         )
         assert changed.returncode == 0, changed.stderr.decode()
+
+
+def _is_stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
