@@ -115,7 +115,7 @@ def parse_policy(document: str, kind: Kind) -> Policy:
     if not isinstance(parsed, dict) or not parsed.keys() <= {"Version", "Id", "Statement"}:
         raise MalformedPolicyError("Syntax errors in policy.")
     version = parsed.get("Version", "2008-10-17")
-    if version not in _VERSIONS:
+    if not isinstance(version, str) or version not in _VERSIONS:
         raise MalformedPolicyError("The policy must contain a valid version string")
     statements = parsed.get("Statement")
     if isinstance(statements, dict):
