@@ -1,0 +1,96 @@
+"""Sign-in sessions in the database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from broker.adapters.database.engine import Database
+from broker.adapters.database.tables import sign_in_session
+from broker.core.errors import SessionsUnavailable
+from broker.core.sessions import SessionLimits, SignInSession
+
+# Each sign-in adds one and removes up to so many: the table cannot grow, and no sign-in pays for all of them.
+_MOST_PURGED: Final = 100
+
+# Noting every request would make every page a durable write. A session may therefore idle out by this much sooner.
+TOUCHED_AFTER: Final = timedelta(seconds=30)
+
+
+class SqlSessions:
+    """The Sessions port on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, session: SignInSession, limits: SessionLimits) -> None:
+        """Keep a new session, and purge some that had run out when it began.
+
+        Raises:
+            SessionsUnavailable: no answer; also when there is a session of that token.
+        """
+        kept = sign_in_session.c
+        now = session.signed_in_at
+        run_out = (
+            select(kept.token_hash)
+            .where(or_(kept.last_seen_at <= now - limits.idle, kept.signed_in_at <= now - limits.absolute))
+            .limit(_MOST_PURGED)
+            .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
+        )
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(delete(sign_in_session).where(kept.token_hash.in_(run_out)))
+            connection.execute(
+                insert(sign_in_session).values(
+                    token_hash=session.token_hash,
+                    principal_id=session.principal_id,
+                    signed_in_at=session.signed_in_at,
+                    last_seen_at=session.last_seen_at,
+                )
+            )
+
+    def find(self, token_hash: str) -> SignInSession | None:
+        """The session of that token, run out or not; None when there is none.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        statement = select(sign_in_session).where(sign_in_session.c.token_hash == token_hash)
+        with self._database.reading(SessionsUnavailable) as connection:
+            row = connection.execute(statement).mappings().one_or_none()
+        return None if row is None else SignInSession(**row)
+
+    def touch(self, token_hash: str, now: datetime) -> None:
+        """Note a request, unless one was noted within the last 30 seconds; never goes back in time.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = sign_in_session.c
+        due = (kept.token_hash == token_hash, kept.last_seen_at <= now - TOUCHED_AFTER)
+        # Ask first: on SQLite even a change of nothing would queue behind every writer.
+        with self._database.reading(SessionsUnavailable) as connection:
+            if connection.execute(select(kept.token_hash).where(*due)).first() is None:
+                return
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(update(sign_in_session).where(*due).values(last_seen_at=now))
+
+    def end(self, token_hash: str) -> None:
+        """Forget a session; nothing happens when there is none.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(delete(sign_in_session).where(sign_in_session.c.token_hash == token_hash))
+
+    def end_all(self, principal_id: str) -> int:
+        """Forget all sessions of a person; how many there were.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        statement = delete(sign_in_session).where(sign_in_session.c.principal_id == principal_id)
+        with self._database.writing(SessionsUnavailable) as connection:
+            return connection.execute(statement).rowcount

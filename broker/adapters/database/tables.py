@@ -1,0 +1,122 @@
+"""The tables as the code sees them. Alembic makes them (``alembic/versions``); a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Column, Index, Integer, MetaData, Table, text
+
+from broker.adapters.database.column_types import ExactText, UtcTime
+from broker.core.audit import EventKind
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# One column for each field of AuditEvent, in its order, and the event's own hash. Append-only by triggers.
+audit_event: Final = Table(
+    "audit_event",
+    metadata,
+    Column("kind", ExactText, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("id", ExactText, primary_key=True),
+    Column("principal_username", ExactText),
+    Column("principal_id", ExactText),
+    Column("claimed_username_hash", ExactText),
+    Column("source_address", ExactText),
+    Column("user_agent", ExactText),
+    Column("reference_id", ExactText),
+    Column("grant_id", ExactText),
+    Column("entitlement", ExactText),
+    Column("use", ExactText),
+    Column("account", ExactText),
+    Column("role", ExactText),
+    Column("session_name", ExactText),
+    Column("source_identity", ExactText),
+    Column("tags", ExactText),
+    Column("duration_seconds", Integer),
+    Column("session_policy", ExactText),
+    Column("session_policy_sha256", ExactText),
+    Column("policy_arns", ExactText),
+    Column("packed_size", Integer),
+    Column("access_key_id", ExactText),
+    Column("assertion_id", ExactText),
+    Column("sts_request_id", ExactText),
+    Column("expiry", UtcTime),
+    Column("reason", ExactText),
+    Column("entitlements_sha256", ExactText),
+    Column("hash", ExactText, nullable=False),
+)
+
+# The distinct usernames of the events: a search for a part of a name reads these, never the events.
+audit_username: Final = Table(
+    "audit_username",
+    metadata,
+    Column("username", ExactText, primary_key=True),
+    Column("folded", ExactText, nullable=False),
+)
+
+sign_in_session: Final = Table(
+    "sign_in_session",
+    metadata,
+    Column("token_hash", ExactText, primary_key=True),
+    Column("principal_id", ExactText, nullable=False, index=True),
+    Column("signed_in_at", UtcTime, nullable=False, index=True),
+    Column("last_seen_at", UtcTime, nullable=False, index=True),
+)
+
+
+def _any_of(*kinds: EventKind) -> str:
+    # OR, not IN: SQLite uses a partial index only where the query's condition is one side of an OR.
+    return " OR ".join(f"kind = '{kind}'" for kind in kinds)
+
+
+def _event_index(name: str, *columns: str, where: str, unique: bool = False) -> None:
+    Index(
+        name,
+        *(audit_event.c[column] for column in columns),
+        unique=unique,
+        postgresql_where=text(where),
+        sqlite_where=text(where),
+    )
+
+
+_REFUSED: Final = _any_of(
+    EventKind.LOGIN_REJECTED, EventKind.ISSUANCE_REJECTED, EventKind.CONSOLE_REJECTED, EventKind.ADMIN_REJECTED
+)
+
+# Once only: one intent and one outcome for each grant, whoever writes and however often.
+_event_index("uq_audit_event_intent", "grant_id", unique=True, where=_any_of(EventKind.ISSUANCE_INTENDED))
+_event_index(
+    "uq_audit_event_outcome",
+    "grant_id",
+    unique=True,
+    where=_any_of(EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED),
+)
+
+# Every page is a walk along one of these, backwards from the cursor, that ends after one page: equal columns first,
+# then the order of the page. An index on the filter's column alone would have to be read whole and sorted.
+Index("ix_audit_event_time", audit_event.c.time, audit_event.c.id)
+Index("ix_audit_event_kind", audit_event.c.kind, audit_event.c.time, audit_event.c.id)
+_event_index("ix_audit_event_username", "principal_username", "time", "id", where="principal_username IS NOT NULL")
+_event_index("ix_audit_event_principal", "principal_id", "time", "id", where="principal_id IS NOT NULL")
+_event_index("ix_audit_event_entitlement", "entitlement", "time", "id", where="entitlement IS NOT NULL")
+_event_index(
+    "ix_audit_event_username_entitlement",
+    "principal_username",
+    "entitlement",
+    "time",
+    "id",
+    where="principal_username IS NOT NULL AND entitlement IS NOT NULL",
+)
+# Refusals are few and looked for together with a person or an entitlement that has many other events.
+_event_index("ix_audit_event_refused_username", "principal_username", "time", "id", where=_REFUSED)
+_event_index("ix_audit_event_refused_entitlement", "entitlement", "time", "id", where=_REFUSED)
+# What a person still holds at AWS.
+_event_index("ix_audit_event_live", "principal_id", "expiry", where=_any_of(EventKind.ISSUANCE_SUCCEEDED))

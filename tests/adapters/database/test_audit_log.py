@@ -1,0 +1,425 @@
+"""The AuditLog port behaves the same on SQLite, on PostgreSQL, and in the memory of other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from broker.adapters.database import audit_log
+from broker.adapters.database.audit_log import SqlAuditLog
+from broker.adapters.database.engine import Database
+from broker.adapters.database.tables import audit_event, audit_username
+from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, EventKind, LiveSession
+from broker.core.errors import AuditUnavailable
+from broker.core.ports import AuditLog
+from tests.adapters.database.events import NOON, any_character, any_text, issuance, login, moments
+from tests.fakes import MemoryAuditLog
+
+# One database for all examples of a property: events are never removed, so the model they are compared with keeps
+# them too, and a failing example is shown as it was drawn, since it cannot be run again.
+accumulating = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=(Phase.explicit, Phase.generate),
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+def log(request: pytest.FixtureRequest) -> Iterator[AuditLog]:
+    if request.param == "memory":
+        yield MemoryAuditLog()
+        return
+    database = Database(request.getfixturevalue(f"{request.param}_url"))
+    yield SqlAuditLog(database)
+    database.dispose()
+
+
+@pytest.fixture
+def sql_log(database: Database) -> SqlAuditLog:
+    return SqlAuditLog(database)
+
+
+def ids(log: AuditLog, which: AuditFilter, limit: int = 100) -> list[str]:
+    return [event.id for event in log.search(which, limit=limit).events]
+
+
+def test_an_event_comes_back_with_every_field_as_it_was(log: AuditLog) -> None:
+    event = AuditEvent(
+        kind=EventKind.ISSUANCE_SUCCEEDED,
+        time=datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC),
+        id="e" * 32,
+        principal_username="山田 花子",
+        principal_id="A" * 26,
+        claimed_username_hash="0" * 64,
+        source_address="2001:db8::1",
+        user_agent="Mozilla/5.0 \ufffd",
+        reference_id="R1",
+        grant_id="G1",
+        entitlement="home",
+        use="console",
+        account="111122223333",
+        role="arn:aws:iam::111122223333:role/StaffFiles",
+        session_name="hana",
+        source_identity="A" * 26,
+        tags='{"Department":"\\u7d4c\\u7406"}',
+        duration_seconds=28800,
+        session_policy='{"Version":"2012-10-17"}',
+        session_policy_sha256="1" * 64,
+        policy_arns='["arn:aws:iam::aws:policy/ReadOnlyAccess"]',
+        packed_size=37,
+        access_key_id="ASIAEXAMPLE",
+        assertion_id="_abc",
+        sts_request_id="00000000-0000-4000-8000-000000000000",
+        expiry=datetime(2026, 11, 23, 17, 30, tzinfo=UTC),
+        reason="nothing",
+        entitlements_sha256="2" * 64,
+    )
+    assert None not in {getattr(event, field.name) for field in fields(event)}
+    log.append(event)
+    assert log.search(AuditFilter(), limit=1).events == (event,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "".join(map(chr, range(0x21))),
+        "\x00",
+        "\x10\x10\x00\x10",
+        "\U000f0000\x10\U000f0000",
+        "\ud800",
+        "\udfff\ud800",
+        "名" * 300,
+        "🦊" * 300,
+        "' OR 1=1; DROP TABLE audit_event; --",
+        "100% \\ _ \" ' $1 :name %(x)s {y} ?",
+        "e\u0301 é ＡＢＣ ｶﾅ \u202e\u200b",
+    ],
+)
+def test_any_text_comes_back_as_it_was_and_is_found(log: AuditLog, text: str) -> None:
+    event = login(username=text, entitlement=text, reason=text)
+    log.append(event)
+    assert log.search(AuditFilter(), limit=1).events == (event,)
+    assert ids(log, AuditFilter(entitlement=text)) == [event.id]
+    if text:
+        assert ids(log, AuditFilter(person=text)) == [event.id]
+
+
+@accumulating
+@given(
+    texts=st.lists(any_text, min_size=20, max_size=20), time=moments, expiry=moments, number=st.integers(0, 2**31 - 1)
+)
+def test_whatever_an_event_holds_comes_back_and_so_does_its_hash(
+    sql_log: SqlAuditLog, texts: list[str], time: datetime, expiry: datetime, number: int
+) -> None:
+    names = [field.name for field in fields(AuditEvent) if field.type == "str | None"]
+    event = AuditEvent(
+        kind=EventKind.CONSOLE_REDIRECTED,
+        time=time,
+        expiry=expiry,
+        duration_seconds=number,
+        packed_size=number,
+        **dict(zip(names, texts, strict=False)),
+    )
+    sql_log.append(event)
+    just_newer = AuditCursor(time=time, id=f"{event.id}~")
+    [found] = sql_log.search(AuditFilter(entitlement=event.entitlement), limit=1, older_than=just_newer).events
+    assert found == event
+    assert found.hash == event.hash
+
+
+def test_times_of_other_zones_are_the_same_moments(log: AuditLog) -> None:
+    tokyo = datetime(2026, 11, 23, 18, 30, 0, 1, tzinfo=timezone(timedelta(hours=9)))
+    log.append(replace(login(), time=tokyo))
+    [event] = log.search(AuditFilter(since=tokyo, until=tokyo + timedelta(microseconds=1)), limit=1).events
+    assert event.time == tokyo
+
+
+def test_times_come_back_in_utc(sql_log: SqlAuditLog) -> None:
+    sql_log.append(replace(login(), time=datetime(2026, 11, 23, 18, 30, tzinfo=timezone(timedelta(hours=9)))))
+    [event] = sql_log.search(AuditFilter(), limit=1).events
+    assert event.time.tzinfo is UTC
+
+
+def test_the_row_holds_every_field_and_the_hash_of_the_event(sql_log: SqlAuditLog, database: Database) -> None:
+    event = login(username="hana")
+    sql_log.append(event)
+    with database.reading(AuditUnavailable) as connection:
+        row = connection.execute(select(audit_event)).mappings().one()
+    assert list(row) == [*(field.name for field in fields(AuditEvent)), "hash"]
+    assert row["hash"] == event.hash
+
+
+def test_pages_run_from_new_to_old_without_gap_or_repetition(log: AuditLog) -> None:
+    events = [login(minutes) for minutes in (3, 1, 4, 5, 9, 2, 6)]
+    for event in events:
+        log.append(event)
+    expected = [event.id for event in sorted(events, key=lambda event: event.time, reverse=True)]
+    walked: list[str] = []
+    cursor: AuditCursor | None = None
+    sizes = []
+    for _ in range(4):
+        page = log.search(AuditFilter(), limit=3, older_than=cursor)
+        walked += [event.id for event in page.events]
+        sizes.append(len(page.events))
+        if page.older is None:
+            break
+        cursor = page.older
+    assert walked == expected
+    assert sizes == [3, 3, 1]
+
+
+def test_events_of_the_same_moment_are_split_between_pages_by_id(log: AuditLog) -> None:
+    names = [f"{number:02}" for number in range(9)]
+    for name in ["05", "00", "08", "03", "01", "07", "02", "06", "04"]:
+        log.append(replace(login(), id=name))
+    first = log.search(AuditFilter(), limit=4)
+    second = log.search(AuditFilter(), limit=4, older_than=first.older)
+    third = log.search(AuditFilter(), limit=4, older_than=second.older)
+    assert [event.id for page in (first, second, third) for event in page.events] == names[::-1]
+    assert third.older is None
+
+
+def test_a_page_that_is_exactly_full_has_no_older_one(log: AuditLog) -> None:
+    log.append(login(1))
+    log.append(login(2))
+    assert log.search(AuditFilter(), limit=2).older is None
+    assert log.search(AuditFilter(), limit=1).older is not None
+
+
+def test_a_search_that_finds_nothing_gives_an_empty_last_page(log: AuditLog) -> None:
+    for which in (AuditFilter(), AuditFilter(person="nobody"), AuditFilter(entitlement="none")):
+        page = log.search(which, limit=5)
+        assert (page.events, page.older) == ((), None)
+
+
+def test_a_page_of_no_events_is_a_mistake_of_the_caller(sql_log: SqlAuditLog) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        sql_log.search(AuditFilter(), limit=0)
+
+
+@pytest.mark.parametrize("part", ["HANA", "hana", "na.y", "Hana.Yamada@corp.example", "YAMADA@"])
+def test_a_person_is_found_by_any_part_of_the_username_in_any_case(log: AuditLog, part: str) -> None:
+    hers = login(username="Hana.Yamada@corp.example")
+    log.append(hers)
+    log.append(login(1, username="taro"))
+    assert ids(log, AuditFilter(person=part)) == [hers.id]
+
+
+def test_letters_that_differ_only_by_case_are_equal_in_every_script(log: AuditLog) -> None:
+    event = login(username="ГРОẞ-ΣΊΣΥΦΟΣ")
+    log.append(event)
+    assert ids(log, AuditFilter(person="гросс".replace("сс", "ß"))) == [event.id]
+    assert ids(log, AuditFilter(person="σίσυφος")) == [event.id]
+
+
+def test_a_person_is_found_by_the_whole_immutable_id_only(log: AuditLog) -> None:
+    event = login(username="hana")
+    log.append(event)
+    assert ids(log, AuditFilter(person="ID-OF-hana")) == [event.id]
+    for part in ("ID-OF-han", "id-of-hana", "D-OF-hana"):
+        assert ids(log, AuditFilter(person=part)) == []
+
+
+def test_an_event_that_fits_by_name_and_by_id_is_shown_once(log: AuditLog) -> None:
+    event = replace(login(username="hana"), principal_id="hana")
+    log.append(event)
+    without_name = replace(login(1), principal_id="hana")
+    log.append(without_name)
+    assert ids(log, AuditFilter(person="hana")) == [without_name.id, event.id]
+
+
+@pytest.mark.parametrize("special", ["%", "_", "\\", "'", '"', "h%a", "han_", "[a-z]", "*", "' OR '1'='1", "\\%", "%%"])
+def test_what_sql_and_like_treat_specially_is_plain_text_in_a_search(log: AuditLog, special: str) -> None:
+    log.append(login(username="hana"))
+    named = login(1, username=f"x{special}y")
+    log.append(named)
+    assert ids(log, AuditFilter(person=special)) == [named.id]
+    assert ids(log, AuditFilter(entitlement=special)) == []
+
+
+def test_very_long_filters_find_nothing(log: AuditLog) -> None:
+    log.append(login(username="hana", entitlement="home"))
+    assert ids(log, AuditFilter(person="a" * 100_000)) == []
+    assert ids(log, AuditFilter(entitlement="%_" * 50_000)) == []
+
+
+def test_a_time_range_begins_inclusive_and_ends_exclusive(log: AuditLog) -> None:
+    events = [login(minutes) for minutes in range(5)]
+    for event in events:
+        log.append(event)
+    which = AuditFilter(since=events[1].time, until=events[3].time)
+    assert ids(log, which) == [events[2].id, events[1].id]
+    assert ids(log, AuditFilter(since=events[3].time, until=events[1].time)) == []
+
+
+def test_filters_given_together_all_have_to_fit(log: AuditLog) -> None:
+    hers = issuance(EventKind.ISSUANCE_INTENDED, "G1")
+    log.append(hers)
+    log.append(issuance(EventKind.ISSUANCE_REJECTED, "G1", 1))
+    log.append(replace(issuance(EventKind.ISSUANCE_INTENDED, "G2", 2), entitlement="other"))
+    log.append(replace(issuance(EventKind.ISSUANCE_INTENDED, "G3", 3), principal_username="taro", principal_id="T"))
+    log.append(issuance(EventKind.ISSUANCE_INTENDED, "G4", 60))
+    which = AuditFilter(
+        person="HAN",
+        kind=EventKind.ISSUANCE_INTENDED,
+        entitlement="home",
+        since=NOON,
+        until=NOON + timedelta(minutes=60),
+    )
+    assert ids(log, which) == [hers.id]
+
+
+usernames = st.sampled_from([None, "hana", "Hana", "hanako", "taro", "ta%ro", "花子", "\x00", "straße"]) | any_text
+some_kinds = st.sampled_from([EventKind.LOGIN_SUCCEEDED, EventKind.LOGIN_REJECTED, EventKind.CONSOLE_REJECTED])
+some_entitlements = st.sampled_from([None, "home", "ho%", "HOME", ""])
+some_minutes = st.integers(0, 5)
+
+
+@accumulating
+@given(data=st.data())
+@pytest.mark.parametrize("most_merged", [1000, 2], ids=["few people fit", "many people fit"])
+def test_every_search_gives_what_reading_all_events_would(
+    sql_log: SqlAuditLog, monkeypatch: pytest.MonkeyPatch, most_merged: int, data: st.DataObject
+) -> None:
+    monkeypatch.setattr(audit_log, "_MOST_MERGED", most_merged)
+    model = _models.setdefault(sql_log, MemoryAuditLog())
+    for _ in range(data.draw(st.integers(1, 4))):
+        event = replace(
+            login(data.draw(some_minutes), data.draw(usernames)),
+            kind=data.draw(some_kinds),
+            principal_id=data.draw(st.sampled_from([None, "ID-1", "ID-2", "hana"])),
+            entitlement=data.draw(some_entitlements),
+        )
+        sql_log.append(event)
+        model.append(event)
+    which = AuditFilter(
+        person=data.draw(
+            st.sampled_from([None, "HANA", "a", "ID-1", "%", "\x00", "STRASSE"])
+            | st.text(any_character, min_size=1, max_size=2)
+        ),
+        kind=data.draw(st.none() | some_kinds),
+        entitlement=data.draw(some_entitlements),
+        since=data.draw(st.none() | some_minutes.map(lambda minutes: NOON + timedelta(minutes=minutes))),
+        until=data.draw(st.none() | some_minutes.map(lambda minutes: NOON + timedelta(minutes=minutes))),
+    )
+    limit = data.draw(st.integers(1, 7))
+    cursor: AuditCursor | None = None
+    for _ in range(3):
+        expected = model.search(which, limit=limit, older_than=cursor)
+        assert sql_log.search(which, limit=limit, older_than=cursor) == expected
+        cursor = expected.older
+        if cursor is None:
+            break
+
+
+_models: dict[SqlAuditLog, MemoryAuditLog] = {}
+
+
+@pytest.mark.parametrize(
+    "kind", [EventKind.ISSUANCE_INTENDED, EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED]
+)
+def test_a_grant_has_one_intent_and_one_outcome(log: AuditLog, kind: EventKind) -> None:
+    first = issuance(kind, "G1")
+    log.append(first)
+    with pytest.raises(AuditUnavailable):
+        log.append(issuance(kind, "G1", 1))
+    assert ids(log, AuditFilter()) == [first.id]
+
+
+def test_a_grant_that_succeeded_cannot_be_rejected_as_well(sql_log: SqlAuditLog) -> None:
+    sql_log.append(issuance(EventKind.ISSUANCE_INTENDED, "G1"))
+    sql_log.append(issuance(EventKind.ISSUANCE_SUCCEEDED, "G1", 1))
+    with pytest.raises(AuditUnavailable):
+        sql_log.append(issuance(EventKind.ISSUANCE_REJECTED, "G1", 2))
+
+
+def test_refusals_before_any_grant_do_not_hinder_each_other(log: AuditLog) -> None:
+    for minutes in range(3):
+        log.append(replace(issuance(EventKind.ISSUANCE_REJECTED, "G", minutes), grant_id=None))
+    assert len(ids(log, AuditFilter())) == 3
+
+
+def test_an_event_is_written_once(log: AuditLog) -> None:
+    event = login()
+    log.append(event)
+    with pytest.raises(AuditUnavailable):
+        log.append(event)
+    assert ids(log, AuditFilter()) == [event.id]
+
+
+def test_live_sessions_are_those_issued_to_that_person_that_have_not_run_out(log: AuditLog) -> None:
+    now = NOON + timedelta(hours=1)
+    for grant_id, ends, person in (
+        ("over", now, "ID-OF-hana"),
+        ("long", now + timedelta(hours=3), "ID-OF-hana"),
+        ("short", now + timedelta(microseconds=1), "ID-OF-hana"),
+        ("other", now + timedelta(hours=2), "ID-OF-taro"),
+    ):
+        log.append(replace(issuance(EventKind.ISSUANCE_INTENDED, grant_id), expiry=ends, principal_id=person))
+        log.append(
+            replace(
+                issuance(EventKind.ISSUANCE_SUCCEEDED, grant_id),
+                expiry=ends,
+                principal_id=person,
+                session_name=f"session-{grant_id}",
+            )
+        )
+    log.append(replace(issuance(EventKind.ISSUANCE_REJECTED, "no"), expiry=now + timedelta(hours=9)))
+    assert list(log.live_sessions("ID-OF-hana", now)) == [
+        LiveSession("home", "111122223333", "session-long", now + timedelta(hours=3)),
+        LiveSession("home", "111122223333", "session-short", now + timedelta(microseconds=1)),
+    ]
+    assert list(log.live_sessions("nobody", now)) == []
+
+
+def test_the_same_live_session_is_listed_once(sql_log: SqlAuditLog) -> None:
+    for grant_id in ("G1", "G2"):
+        sql_log.append(issuance(EventKind.ISSUANCE_SUCCEEDED, grant_id))
+    assert len(sql_log.live_sessions("ID-OF-hana", NOON)) == 1
+
+
+def test_distinct_usernames_are_kept_once(sql_log: SqlAuditLog, database: Database) -> None:
+    for username in ("hana", "Hana", "hana", None, "花子"):
+        sql_log.append(login(username=username))
+    with database.reading(AuditUnavailable) as connection:
+        rows = connection.execute(select(audit_username)).all()
+    assert sorted(map(tuple, rows)) == [("Hana", "hana"), ("hana", "hana"), ("花子", "花子")]
+
+
+def test_a_username_is_not_kept_without_its_event_on_sqlite_or_postgresql(
+    sql_log: SqlAuditLog, database: Database
+) -> None:
+    sql_log.append(issuance(EventKind.ISSUANCE_INTENDED, "G1"))
+    with pytest.raises(AuditUnavailable):
+        sql_log.append(replace(issuance(EventKind.ISSUANCE_INTENDED, "G1"), principal_username="ghost"))
+    with database.reading(AuditUnavailable) as connection:
+        assert connection.scalars(select(audit_username.c.username)).all() == ["hana"]
+
+
+def test_an_event_of_a_kind_from_a_newer_version_is_not_misread(sql_log: SqlAuditLog, database: Database) -> None:
+    event = login()
+    with database.writing(AuditUnavailable) as connection:
+        connection.execute(
+            audit_event.insert().values(id="new", time=event.time, kind="teleport.succeeded", hash="0" * 64)
+        )
+    with pytest.raises(AuditUnavailable, match="event new is of a kind that this version does not know"):
+        sql_log.search(AuditFilter(), limit=1)
+
+
+def test_the_check_passes_on_a_ready_database(sql_log: SqlAuditLog) -> None:
+    sql_log.check()
+
+
+def test_the_check_fails_without_tables(empty_url: str) -> None:
+    database = Database(empty_url)
+    with pytest.raises(AuditUnavailable, match=r'"audit_event" does not exist|unable to open database file'):
+        SqlAuditLog(database).check()
+    database.dispose()

@@ -1,0 +1,176 @@
+"""The Sessions port behaves the same on SQLite, on PostgreSQL, and in the memory of other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import Connection, event, func, select
+
+from broker.adapters.database.engine import Database
+from broker.adapters.database.sessions import TOUCHED_AFTER, SqlSessions
+from broker.adapters.database.tables import sign_in_session
+from broker.core.errors import SessionsUnavailable
+from broker.core.ports import Sessions
+from broker.core.sessions import SessionLimits, SignInSession
+from tests.adapters.database.events import NOON
+from tests.fakes import MemorySessions
+
+LIMITS = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+def sessions(request: pytest.FixtureRequest) -> Iterator[Sessions]:
+    if request.param == "memory":
+        yield MemorySessions()
+        return
+    database = Database(request.getfixturevalue(f"{request.param}_url"))
+    yield SqlSessions(database)
+    database.dispose()
+
+
+@pytest.fixture
+def sql_sessions(database: Database) -> SqlSessions:
+    return SqlSessions(database)
+
+
+def session(token_hash: str, at: datetime = NOON, *, person: str = "ID-OF-hana") -> SignInSession:
+    return SignInSession(token_hash=token_hash, principal_id=person, signed_in_at=at, last_seen_at=at)
+
+
+def count(database: Database) -> int:
+    with database.reading(SessionsUnavailable) as connection:
+        return connection.execute(select(func.count()).select_from(sign_in_session)).scalar_one()
+
+
+def test_a_session_comes_back_as_it_was(sessions: Sessions) -> None:
+    kept = SignInSession(
+        token_hash="a" * 64,
+        principal_id="ID-OF-花子",
+        signed_in_at=NOON + MICROSECOND,
+        last_seen_at=NOON + timedelta(minutes=1, microseconds=999_999),
+    )
+    sessions.create(kept, LIMITS)
+    assert sessions.find("a" * 64) == kept
+
+
+def test_an_unknown_token_has_no_session(sessions: Sessions) -> None:
+    sessions.create(session("a" * 64), LIMITS)
+    for token_hash in ("b" * 64, "", "a" * 63, "A" * 64, "%", "\x00", "\ud800", "' OR '1'='1"):
+        assert sessions.find(token_hash) is None
+
+
+def test_a_request_is_noted(sessions: Sessions) -> None:
+    sessions.create(session("a"), LIMITS)
+    sessions.create(session("b"), LIMITS)
+    sessions.touch("a", NOON + timedelta(minutes=5))
+    touched, other = sessions.find("a"), sessions.find("b")
+    assert touched is not None
+    assert other is not None
+    assert (touched.last_seen_at, touched.signed_in_at) == (NOON + timedelta(minutes=5), NOON)
+    assert other.last_seen_at == NOON
+
+
+def test_touching_an_unknown_session_does_nothing(sessions: Sessions) -> None:
+    sessions.touch("none", NOON)
+    assert sessions.find("none") is None
+
+
+def test_requests_soon_after_each_other_are_noted_once(sql_sessions: SqlSessions, database: Database) -> None:
+    written = []
+    event.listen(database.engine, "before_cursor_execute", lambda *call: written.append(call[2]))
+    sql_sessions.create(session("a"), LIMITS)
+    written.clear()
+    for seconds in range(30):
+        sql_sessions.touch("a", NOON + timedelta(seconds=seconds))
+    assert {statement.split()[0] for statement in written} == {"SELECT"}
+    sql_sessions.touch("a", NOON + TOUCHED_AFTER)
+    found = sql_sessions.find("a")
+    assert found is not None
+    assert found.last_seen_at == NOON + TOUCHED_AFTER
+
+
+def test_a_late_note_of_an_earlier_request_does_not_turn_time_back(sql_sessions: SqlSessions) -> None:
+    sql_sessions.create(session("a"), LIMITS)
+    sql_sessions.touch("a", NOON + timedelta(minutes=5))
+    sql_sessions.touch("a", NOON + timedelta(minutes=2))
+    found = sql_sessions.find("a")
+    assert found is not None
+    assert found.last_seen_at == NOON + timedelta(minutes=5)
+
+
+def test_ending_a_session_forgets_it_and_no_other(sessions: Sessions) -> None:
+    sessions.create(session("a"), LIMITS)
+    sessions.create(session("b"), LIMITS)
+    sessions.end("a")
+    sessions.end("a")
+    assert sessions.find("a") is None
+    assert sessions.find("b") is not None
+
+
+def test_ending_all_sessions_of_a_person_leaves_those_of_others(sessions: Sessions) -> None:
+    for token_hash in ("a", "b"):
+        sessions.create(session(token_hash), LIMITS)
+    sessions.create(session("c", person="ID-OF-taro"), LIMITS)
+    assert sessions.end_all("ID-OF-hana") == 2
+    assert sessions.end_all("ID-OF-hana") == 0
+    assert sessions.find("a") is None
+    assert sessions.find("c") is not None
+
+
+def test_a_new_session_purges_those_that_have_run_out_and_no_other(sessions: Sessions) -> None:
+    now = NOON + timedelta(hours=10)
+    sessions.create(session("idle", now - LIMITS.idle), LIMITS)
+    sessions.create(session("nearly idle", now - LIMITS.idle + MICROSECOND), LIMITS)
+    sessions.create(session("old", NOON), LIMITS)
+    sessions.touch("old", now)
+    sessions.create(session("nearly old", NOON + MICROSECOND), LIMITS)
+    sessions.touch("nearly old", now)
+    sessions.create(session("new", now), LIMITS)
+    left = [name for name in ("idle", "nearly idle", "old", "nearly old", "new") if sessions.find(name)]
+    assert left == ["nearly idle", "nearly old", "new"]
+
+
+def test_one_sign_in_purges_a_bounded_number(sql_sessions: SqlSessions, database: Database) -> None:
+    with database.writing(SessionsUnavailable) as connection:
+        keep_many(connection, 250)
+    left = []
+    for number in range(4):
+        sql_sessions.create(session(f"new-{number}", NOON + timedelta(days=1)), LIMITS)
+        left.append(count(database))
+    assert left == [151, 52, 3, 4]
+
+
+def test_a_token_is_never_given_to_a_second_session(sql_sessions: SqlSessions) -> None:
+    sql_sessions.create(session("a"), LIMITS)
+    with pytest.raises(SessionsUnavailable):
+        sql_sessions.create(session("a", person="ID-OF-mallory"), LIMITS)
+    found = sql_sessions.find("a")
+    assert found is not None
+    assert found.principal_id == "ID-OF-hana"
+
+
+def test_many_sign_ins_at_once_purge_without_hindering_each_other(
+    sql_sessions: SqlSessions, database: Database
+) -> None:
+    with database.writing(SessionsUnavailable) as connection:
+        keep_many(connection, 1000)
+    with ThreadPoolExecutor(8) as threads:
+        list(
+            threads.map(
+                lambda number: sql_sessions.create(session(f"new-{number}", NOON + timedelta(days=1)), LIMITS),
+                range(80),
+            )
+        )
+    assert count(database) == 80
+
+
+def keep_many(connection: Connection, number: int) -> None:
+    rows = [
+        {"token_hash": f"old-{one}", "principal_id": "P", "signed_in_at": NOON, "last_seen_at": NOON}
+        for one in range(number)
+    ]
+    connection.execute(sign_in_session.insert(), rows)
