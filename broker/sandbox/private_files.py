@@ -1,17 +1,33 @@
 """Files that only their owner reads, replaced as a whole: keys, password hashes and the state of the sandbox."""
 
+import errno
 import os
+import stat
 from pathlib import Path
+from typing import Final
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def private_folder(path: Path) -> None:
-    """Make the folder, with those above it, or close an existing one to everybody else (mode 0700).
+    """Make sure of a folder with mode 0700, with those above it if need be.
+
+    An empty folder that others can open is closed to them. One that holds something is left as it is: it may be
+    somebody's home, named by mistake.
 
     Raises:
+        PermissionError: others can open the folder, and it holds something.
         OSError: the disk or the folder above refuses, or something else has that name.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not stat.S_IMODE(path.stat().st_mode) & _OTHERS:
+            return
+        if any(path.iterdir()):
+            reason = "others can open this folder; give it mode 0700 or name another"
+            raise PermissionError(errno.EACCES, reason, str(path)) from None
+        path.chmod(0o700)
 
 
 def replace_file(path: Path, content: bytes) -> None:

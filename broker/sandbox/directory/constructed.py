@@ -6,7 +6,7 @@ from datetime import datetime
 
 from broker.sandbox.directory.accounts import PasswordPolicy, computed_control
 from broker.sandbox.directory.entries import Attribute, Entry, Scope, Tree
-from broker.sandbox.directory.identifiers import rid_of, with_rid
+from broker.sandbox.directory.identifiers import rid_of, with_other_rid
 from broker.sandbox.directory.results import OperationRefused, ResultCode
 from broker.sandbox.directory.schema import CONSTRUCTED_ATTRIBUTES, PASSWORD_ATTRIBUTES, display_name
 
@@ -82,13 +82,7 @@ def _token_groups(tree: Tree, entry: Entry) -> tuple[bytes, ...]:
     """SIDs of all groups the entry is in: direct, nested, the primary group and what that is in."""
     groups = set(tree.chain("member", entry.name))
     for sid in entry.values("objectSid"):
-        for primary in entry.values("primaryGroupID"):
-            group = tree.by_sid.get(with_rid(_domain_of(sid), int(primary)))
-            if group is not None:
-                groups |= {group.name} | tree.chain("member", group.name)
+        primary = tree.by_sid.get(with_other_rid(sid, entry.number("primaryGroupID")) or b"")
+        if primary is not None:
+            groups |= {primary.name} | tree.chain("member", primary.name)
     return tuple(sid for name in groups for sid in tree.entries[name].values("objectSid"))
-
-
-def _domain_of(sid: bytes) -> bytes:
-    """The SID without its relative identifier."""
-    return bytes((sid[0], sid[1] - 1)) + sid[2:-4]

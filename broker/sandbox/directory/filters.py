@@ -10,13 +10,12 @@ from typing import Final
 
 from broker.sandbox.directory import ber
 from broker.sandbox.directory.entries import Entry, Tree
-from broker.sandbox.directory.names import DistinguishedName, fold
+from broker.sandbox.directory.names import DistinguishedName, fold, prepared
 from broker.sandbox.directory.schema import (
     CONSTRUCTED_ATTRIBUTES,
     PASSWORD_ATTRIBUTES,
     Syntax,
     comparable,
-    searchable_text,
     sortable,
     syntax_of,
 )
@@ -258,28 +257,15 @@ def _ordered(attribute: str, value: bytes, tree: Tree, *, later: bool) -> Predic
     def decide(entry: Entry) -> Truth:
         for held in tree.values(entry, attribute):
             found = sortable(syntax, held)
-            if found is not None and (_at_most(bound, found) if later else _at_most(found, bound)):
+            if found is not None and (found >= bound if later else found <= bound):
                 return True
         return False
 
     return decide
 
 
-def _at_most(low: int | str | bytes, high: int | str | bytes) -> bool:
-    match low, high:
-        case int(), int():
-            return low <= high
-        case str(), str():
-            return low <= high
-        case bytes(), bytes():
-            return low <= high
-        case _:
-            return False
-
-
 def _substrings(node: Substrings, tree: Tree) -> Predicate:
-    syntax = syntax_of(node.attribute)
-    if syntax is not Syntax.TEXT:
+    if syntax_of(node.attribute) is not Syntax.TEXT:
         return _undefined
     try:
         initial, final = fold(node.initial.decode()), fold(node.final.decode())
@@ -299,8 +285,7 @@ def _substrings(node: Substrings, tree: Tree) -> Predicate:
         return text.endswith(final) and len(text) - len(final) >= position
 
     def decide(entry: Entry) -> Truth:
-        texts = (searchable_text(syntax, held) for held in tree.values(entry, node.attribute))
-        return any(matches(text) for text in texts if text is not None)
+        return any(matches(prepared(held.decode())) for held in tree.values(entry, node.attribute))
 
     return decide
 

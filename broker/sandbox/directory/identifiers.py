@@ -8,7 +8,7 @@ from typing import Final
 
 from broker.sandbox.directory.names import DistinguishedName
 
-_SID_TEXT: Final = re.compile(r"[Ss]-1-(\d{1,15})((?:-\d{1,10}){1,15})")
+_SID_TEXT: Final = re.compile(r"[Ss]-1-([0-9]{1,10})((?:-[0-9]{1,10}){1,15})")
 _SID_HEADER: Final = struct.Struct(">BB6s")
 _NAMESPACE: Final = uuid.UUID("6e2f3b0c-52d7-5a53-9a2b-5d0f0c2f7a11")  # ours alone; any fixed value serves
 _MAX_SUBAUTHORITY: Final = 0xFFFFFFFF
@@ -16,13 +16,16 @@ _GUID_OCTETS: Final = 16
 
 
 def sid_from_text(text: str) -> bytes | None:
-    """The binary form of `S-1-5-21-…`, or None when the text is no SID."""
+    """The binary form of `S-1-5-21-…`, or None when the text is no SID.
+
+    An authority of more than 32 bits would be written in hexadecimal; nobody has one.
+    """
     match = _SID_TEXT.fullmatch(text)
     if match is None:
         return None
     authority = int(match[1])
     parts = [int(part) for part in match[2][1:].split("-")]
-    if authority >= 1 << 48 or max(parts) > _MAX_SUBAUTHORITY:
+    if max(authority, *parts) > _MAX_SUBAUTHORITY:
         return None
     return _SID_HEADER.pack(1, len(parts), authority.to_bytes(6, "big")) + struct.pack(f"<{len(parts)}I", *parts)
 
@@ -35,6 +38,11 @@ def sid_is_well_formed(sid: bytes) -> bool:
 def with_rid(domain_sid: bytes, rid: int) -> bytes:
     """The SID of an account or group: that of its domain with a relative identifier at the end."""
     return _SID_HEADER.pack(1, domain_sid[1] + 1, domain_sid[2:8]) + domain_sid[8:] + struct.pack("<I", rid)
+
+
+def with_other_rid(sid: bytes, rid: int) -> bytes | None:
+    """The SID of the same domain with another relative identifier, or None if that has more than 32 bits."""
+    return sid[:-4] + struct.pack("<I", rid) if 0 <= rid <= _MAX_SUBAUTHORITY else None
 
 
 def rid_of(sid: bytes) -> int:

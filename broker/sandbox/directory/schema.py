@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Final
 
 from broker.sandbox.directory.identifiers import sid_from_text, sid_is_well_formed
-from broker.sandbox.directory.names import DistinguishedName, InvalidName, fold, prepared
+from broker.sandbox.directory.names import DistinguishedName, InvalidName, prepared
 
 
 class Syntax(Enum):
@@ -180,17 +180,13 @@ _READERS: Final[dict[Syntax, Callable[[str], Hashable | None]]] = {
 }
 
 
-def sortable(syntax: Syntax, value: bytes) -> int | str | bytes | None:
+def sortable(syntax: Syntax, value: bytes) -> tuple[int, str] | None:
     """The value as `>=` and `<=` order it; None where the syntax has no order or the value breaks it."""
     found = comparable(syntax, value)
-    return found if isinstance(found, int | str | bytes) and syntax is not Syntax.BOOLEAN else None
-
-
-def searchable_text(syntax: Syntax, value: bytes) -> str | None:
-    """The value as substring filters see it; None for syntaxes without substrings."""
-    if syntax is not Syntax.TEXT:
-        return None
-    try:
-        return fold(value.decode()).strip(" ")
-    except UnicodeDecodeError:
-        return None
+    match syntax, found:
+        case Syntax.INTEGER, int():
+            return found, ""
+        case ((Syntax.TEXT | Syntax.TIME), str()):
+            return 0, found
+        case _:
+            return None

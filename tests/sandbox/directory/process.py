@@ -49,7 +49,7 @@ def running_directory(state: Path, *arguments: str, ldif: Path = COMPANY_LDIF) -
         arguments: further options of the command, such as `--ldap-port`.
         ldif: what a new folder is loaded from; the demo company by default.
     """
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     errors = state / "standard-error.txt"
     command = [sys.executable, "-m", "broker.sandbox.directory", "--ldif", str(ldif), "--state", str(state)]
     with (

@@ -158,6 +158,7 @@ def test_filters_find_whom_they_describe(company: Tree, text: str, expected: set
         "(userAccountControl=5*)",
         "(member=no name)",
         "(member>=CN=a)",
+        "(objectGUID>=\\00)",
         "(cn=\\ff)",
         "(cn=\\ff*)",
         "(objectSid=S-1-x)",

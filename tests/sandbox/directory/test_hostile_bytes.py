@@ -26,18 +26,28 @@ def request(operation: bytes, number: int = 1, controls: bytes = b"") -> bytes:
     return ber.sequence(ber.integer(number), operation, controls)
 
 
-def bind(password: str = OPERATOR[1]) -> bytes:
-    return request(ber.sequence(ber.integer(3), ber.octets(OPERATOR[0]), ber.octets(password, 0x80), tag=0x60))
+def bind(password: str = OPERATOR[1], version: int = 3) -> bytes:
+    return request(ber.sequence(ber.integer(version), ber.octets(OPERATOR[0]), ber.octets(password, 0x80), tag=0x60))
+
+
+def page(size: int) -> bytes:
+    value = ber.sequence(ber.integer(size), ber.octets(b""))
+    control = ber.sequence(ber.octets(messages.PAGED_RESULTS), ber.boolean(True), ber.octets(value))  # noqa: FBT003 - the encoded value
+    return ber.sequence(control, tag=0xA0)
 
 
 def search(
-    condition: bytes = b"\x87\x0bobjectClass", base: str = ROOT, scope: int = 2, attribute: str = "tokenGroups"
+    condition: bytes = b"\x87\x0bobjectClass",
+    base: str = ROOT,
+    scope: int = 2,
+    attribute: str = "tokenGroups",
+    size_limit: int = 0,
 ) -> bytes:
     return ber.sequence(
         ber.octets(base),
         ber.integer(scope, ber.ENUMERATED),
         ber.integer(0, ber.ENUMERATED),
-        ber.integer(0),
+        ber.integer(size_limit),
         ber.integer(0),
         ber.boolean(False),  # noqa: FBT003 - the encoded value
         condition,
@@ -46,33 +56,22 @@ def search(
     )
 
 
-PAGE = ber.sequence(
-    ber.sequence(
-        ber.octets(messages.PAGED_RESULTS),
-        ber.boolean(True),  # noqa: FBT003 - the encoded value
-        ber.octets(ber.sequence(ber.integer(3), ber.octets(b""))),
-    ),
-    tag=0xA0,
-)
-MODIFY = ber.sequence(
-    ber.octets(ALICE),
-    ber.sequence(
-        ber.sequence(
-            ber.integer(2, ber.ENUMERATED),
-            ber.sequence(ber.octets("description"), ber.sequence(ber.octets("x"), tag=ber.SET)),
-        )
-    ),
-    tag=0x66,
-)
+def modify(kind: int, *values: str) -> bytes:
+    step = ber.sequence(ber.octets("description"), ber.sequence(*map(ber.octets, values), tag=ber.SET))
+    change = ber.sequence(ber.integer(kind, ber.ENUMERATED), step)
+    return ber.sequence(ber.octets(ALICE), ber.sequence(change), tag=0x66)
+
+
 EQUAL = ber.sequence(ber.octets("sAMAccountName"), ber.octets("alice"), tag=0xA3)
 CHAIN = ber.sequence(
     ber.octets("1.2.840.113556.1.4.1941", 0x81), ber.octets("member", 0x82), ber.octets(ALICE, 0x83), tag=0xA9
 )
+ROOT_DSE = request(search(base="", scope=0))
 REQUESTS = [
-    request(search(ber.sequence(EQUAL, CHAIN, tag=0xA0)), controls=PAGE),
+    request(search(ber.sequence(EQUAL, CHAIN, tag=0xA0)), controls=page(3)),
     request(search(base=ALICE, scope=0)),
-    request(search(base="", scope=0)),
-    request(MODIFY),
+    ROOT_DSE,
+    request(modify(2, "x")),
     request(ber.sequence(ber.octets(ALICE), ber.sequence(ber.octets("cn"), ber.octets("x")), tag=0x6E)),
     request(ber.sequence(ber.octets(messages.WHO_AM_I, 0x80), tag=0x77)),
     request(ber.octets(ALICE, 0x4A)),
@@ -135,6 +134,7 @@ def test_the_requests_that_are_damaged_are_answered_when_whole(store: Store) -> 
         request(b"\x42\x00", number=2**31),
         request(search(scope=3)),
         request(search(b"\x99\x00")),
+        request(search(size_limit=-1)),
         request(search(base="", scope=0), controls=ber.sequence(b"\x04\x01x", tag=0xA0)),
     ],
 )
@@ -143,6 +143,23 @@ def test_a_broken_message_ends_the_connection_with_a_notice(store: Store, octets
     assert reply.next is Next.CLOSE
     assert messages.NOTICE_OF_DISCONNECTION.encode() in reply.octets
     assert b"\x0a\x01\x02" in reply.octets
+
+
+def test_a_negative_page_size_ends_the_connection(store: Store) -> None:
+    session = Session(store, lambda: NOW, is_secure=True)
+    assert ANSWERED in session.answer(bind()).octets
+    reply = session.answer(request(search(), controls=page(-1)))
+    assert reply.next is Next.CLOSE
+    assert b"a page size is not negative" in reply.octets
+
+
+def test_well_formed_nonsense_is_answered_with_a_protocol_error(store: Store) -> None:
+    session = Session(store, lambda: NOW, is_secure=True)
+    assert b"only LDAP version 3" in session.answer(bind(version=2)).octets
+    assert ANSWERED in session.answer(bind()).octets
+    reply = session.answer(request(modify(0)))
+    assert reply.next is Next.CONTINUE
+    assert b"adding needs a value" in reply.octets
 
 
 def test_no_password_shows_in_the_representation_of_a_request() -> None:
@@ -305,6 +322,27 @@ def test_a_client_that_takes_no_answers_is_dropped(impatient: RunningDirectory) 
     assert bound(impatient, "alice@corp.example", "Alice-demo-2026").bound
 
 
+def test_a_fault_of_the_server_itself_ends_one_connection_and_is_logged(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken_clock() -> datetime:
+        raise ZeroDivisionError
+
+    tls = server_context(server_certificate(tmp_path, NOW).chain_file)
+    server = DirectoryServer(store, tls, broken_clock, Limits(), ldap_port=0, ldaps_port=0)
+    server.start()
+    try:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.ldap_port), 5) as peer:
+                peer.sendall(ROOT_DSE)
+                answer = received(peer)
+            assert messages.NOTICE_OF_DISCONNECTION.encode() in answer
+            assert b"internal error" in answer
+    finally:
+        server.stop()
+    assert caplog.text.count("ZeroDivisionError") >= 2
+
+
 def test_more_connections_than_allowed_are_closed_unheard(store: Store, tmp_path: Path) -> None:
     tls = server_context(server_certificate(tmp_path, NOW).chain_file)
     limits = Limits(connections=2, message=timedelta(seconds=5))
@@ -315,12 +353,12 @@ def test_more_connections_than_allowed_are_closed_unheard(store: Store, tmp_path
             second = socket.create_connection(("127.0.0.1", server.ldap_port), 5)
             third = socket.create_connection(("127.0.0.1", server.ldap_port), 5)
             assert received(third) == b""
-            first.sendall(REQUESTS[2])
+            first.sendall(ROOT_DSE)
             assert ANSWERED in first.recv(4096)
             second.close()
             time.sleep(0.2)
             with socket.create_connection(("127.0.0.1", server.ldap_port), 5) as fourth:
-                fourth.sendall(REQUESTS[2])
+                fourth.sendall(ROOT_DSE)
                 assert ANSWERED in fourth.recv(4096)
     finally:
         port = server.ldap_port

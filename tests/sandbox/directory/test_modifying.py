@@ -119,6 +119,13 @@ def test_modifications_that_break_a_rule_are_refused(
     assert raw(operator, ALICE, "title") == [b"Engineer"]
 
 
+@pytest.mark.parametrize("rid", ["999999", "-1", "99999999999"])
+def test_a_primary_group_that_does_not_exist_is_in_nobodys_token(own_directory: RunningDirectory, rid: str) -> None:
+    operator = bound(own_directory, *OPERATOR)
+    assert modify(operator, ALICE, "primaryGroupID", ldap3.MODIFY_REPLACE, rid) == 0
+    assert len(raw(operator, ALICE, "tokenGroups")) == 2
+
+
 def test_all_changes_of_a_request_take_effect_or_none(own_directory: RunningDirectory) -> None:
     operator = bound(own_directory, *OPERATOR)
     operator.modify(

@@ -43,6 +43,24 @@ def test_a_name_is_the_same_however_it_is_written(other: str) -> None:
     assert hash(DistinguishedName.parse(other)) == hash(name)
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (" a ", "\\ a\\ "),
+        ("  a", "\\  a"),
+        ("#a#", "\\#a\\#"),
+        ("a\\", "a\\\\"),
+        ("a\0b", "a\\00b"),
+        ("a=b,c+d", "a\\=b\\,c\\+d"),
+        ("山 田", "山 田"),
+    ],
+)
+def test_a_value_is_written_with_its_special_characters_escaped(value: str, written: str) -> None:
+    name = DistinguishedName.parse("DC=example").child("CN", value)
+    assert str(name) == f"CN={written},DC=example"
+    assert DistinguishedName.parse(str(name)).rdns == name.rdns
+
+
 def test_octets_of_one_character_may_be_escaped_one_by_one() -> None:
     assert DistinguishedName.parse("CN=\\E5\\B1\\B1\\E7\\94\\B0") == DistinguishedName.parse("CN=山田")
 

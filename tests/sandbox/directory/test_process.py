@@ -65,9 +65,21 @@ def test_the_state_folder_and_what_is_in_it_belong_to_the_owner_alone(tmp_path: 
     assert {file.name for file in state.iterdir()} == {"ca.key", "ca.pem", "directory.ldif", "lock", "server.pem"}
     for file in ("ca.key", "directory.ldif", "server.pem"):
         assert stat.S_IMODE((state / file).stat().st_mode) == 0o600
-    state.chmod(0o755)
-    assert started(state, "--ldif", str(COMPANY_LDIF)).returncode == 0
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_open_is_closed_to_them_only_while_it_is_empty(tmp_path: Path) -> None:
+    empty, home = tmp_path / "empty", tmp_path / "home"
+    for folder in (empty, home):
+        folder.mkdir()
+        folder.chmod(0o755)
+    (home / "letter.txt").touch()
+    assert started(empty, "--ldif", str(COMPANY_LDIF)).returncode == 0
+    assert stat.S_IMODE(empty.stat().st_mode) == 0o700
+    done = started(home, "--ldif", str(COMPANY_LDIF))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"{home}: others can open this folder" in done.stderr
+    assert [file.name for file in home.iterdir()] == ["letter.txt"]
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
 
 
 def test_state_identifiers_and_trust_survive_a_restart(tmp_path: Path) -> None:
@@ -124,6 +136,35 @@ def test_a_state_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path) ->
     done = started(file, "--ldif", str(COMPANY_LDIF))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith(f"broker.sandbox.directory: {file}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("lock", "cannot be written: Is a directory"),
+        ("directory.ldif", "cannot be read: Is a directory"),
+        ("directory.ldif.new", "directory.ldif cannot be written: Is a directory"),
+        ("ca.pem", "ca.pem: Is a directory"),
+    ],
+)
+def test_a_state_file_that_cannot_be_used_is_one_clear_line(tmp_path: Path, name: str, fault: str) -> None:
+    (tmp_path / name).mkdir()
+    done = started(tmp_path, "--ldif", str(COMPANY_LDIF))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.endswith(fault + "\n")
+
+
+def test_a_change_that_cannot_be_saved_is_refused_and_never_seen(tmp_path: Path) -> None:
+    with running_directory(tmp_path) as running:
+        operator = bound(running, *OPERATOR)
+        obstacle = tmp_path / "directory.ldif.new"
+        obstacle.mkdir()
+        assert not operator.modify(ALICE, {"title": [("MODIFY_REPLACE", ["Boss"])]})
+        assert operator.result["result"] == 80
+        (alice,) = entries(operator, "(sAMAccountName=alice)", "title")
+        assert alice["raw_attributes"]["title"] == [b"Engineer"]
+        obstacle.rmdir()
+        assert operator.modify(ALICE, {"title": [("MODIFY_REPLACE", ["Boss"])]})
 
 
 def test_two_processes_never_serve_one_folder(tmp_path: Path) -> None:
