@@ -65,8 +65,9 @@ def refusal(answer: Message) -> tuple[LoginCause, str | None] | None:
     A person who must change the password binds with success, and only a control tells (OpenLDAP's password policy,
     389 Directory Server): that is a refusal too.
     """
-    if answer.policy_error is not None and answer.policy_error in _BY_POLICY_ERROR:
-        return _BY_POLICY_ERROR[answer.policy_error], f"password policy {answer.policy_error}"
+    if answer.policy_error is not None:
+        cause = _BY_POLICY_ERROR.get(answer.policy_error, LoginCause.REFUSED_BY_DIRECTORY)
+        return cause, f"password policy {answer.policy_error}"
     if answer.code == _SUCCESS:
         return (LoginCause.MUST_CHANGE_PASSWORD, "password expired") if answer.password_expired else None
     if answer.password_expired:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_TYPE: Final = re.compile(r"\s*(?:oid\.)?([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*)\s*=\s*", re.IGNORECASE)
-_HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+)\s*(?=[,;+]|\Z)")
+_TYPE: Final = re.compile(r" *(?:oid\.)?([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *", re.IGNORECASE)
+_HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+) *(?=[,;+]|\Z)")
 _HEX_PAIR: Final = re.compile(r"[0-9A-Fa-f]{2}")
 _ESCAPED_AS_ITSELF: Final = frozenset(' "#+,;<=>\\')
 _ESCAPE_ON_OUTPUT: Final = frozenset('"+,;<>\\=')

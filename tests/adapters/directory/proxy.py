@@ -77,6 +77,16 @@ class Proxy:
             connection.close()
         self._open.clear()
 
+    def reset_all(self) -> None:
+        """Break every connection, as a firewall does."""
+        for connection in self._open:
+            # Only a shutdown wakes the thread that reads; the linger time of zero makes the close a reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+            connection.close()
+        self._open.clear()
+
     def stop(self) -> None:
         self._stopped.set()
         self.refuse()
