@@ -15,6 +15,7 @@ from broker.core.credentials import Secret
 from tests.adapters.directory import company
 from tests.adapters.directory import samba as samba_controller
 from tests.adapters.directory.certificates import Authority
+from tests.adapters.directory.embedded import Embedded, running_embedded
 from tests.adapters.directory.samba import Samba
 from tests.adapters.directory.slapd import Slapd
 
@@ -78,6 +79,12 @@ def samba(provisioned_domain: Path, tmp_path_factory: pytest.TempPathFactory, au
     controller.start()
     yield controller
     controller.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    with running_embedded(tmp_path_factory.mktemp("embedded") / "directory") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,10 @@ from broker.core.errors import DirectoryUnavailable, GroupNotResolved, LoginCaus
 from broker.core.principal import PRINCIPAL_ID
 from tests.adapters.directory import domain
 from tests.adapters.directory.domain import CONTRACTORS, GROUPS, PEOPLE, group_dn, password_of, person_dn
-from tests.adapters.directory.embedded import Embedded, running_embedded
+from tests.adapters.directory.embedded import Embedded
 from tests.adapters.directory.samba import Samba
 
 Controller = Samba | Embedded
-
-
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    with running_embedded(tmp_path_factory.mktemp("embedded") / "directory") as running:
-        yield running
 
 
 @pytest.fixture(scope="session", params=["samba", "embedded"])
