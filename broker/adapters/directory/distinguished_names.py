@@ -7,9 +7,10 @@ from typing import Final
 
 _TYPE: Final = re.compile(r" *(?:oid\.)?([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *", re.IGNORECASE)
 _HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+) *(?=[,;+]|\Z)")
-_HEX_PAIR: Final = re.compile(r"[0-9A-Fa-f]{2}")
-_ESCAPED_AS_ITSELF: Final = frozenset(' "#+,;<=>\\')
-_ESCAPE_ON_OUTPUT: Final = frozenset('"+,;<>\\=')
+_TEXT_VALUE: Final = re.compile(r"""(?:[^\\"+,;<>]|\\(?:[ "#+,;<=>\\]|[0-9A-Fa-f]{2}))*""")
+_ESCAPED: Final = re.compile(rb"""\\([ "#+,;<=>\\]|[0-9A-Fa-f]{2})""")
+_ESCAPE_ON_OUTPUT: Final = re.compile(r"""["+,;<>\\=]""")
+_SEPARATORS: Final = ",;+"
 _SPACES: Final = re.compile(r" +")
 
 ParsedName = tuple[tuple[tuple[str, str], ...], ...]
@@ -82,45 +83,25 @@ def _value(name: str, start: int) -> tuple[str, int]:
     encoded = _HEX_VALUE.match(name, start)
     if encoded:
         return "#" + encoded.group(1).lower(), encoded.end()
-    octets = bytearray()
-    # Spaces at the end are no part of the value unless escaped, so their place is remembered.
-    kept = 0
-    position = start
-    while position < len(name) and name[position] not in ",;+":
-        character = name[position]
-        if character == "\\":
-            unescaped, position = _unescape(name, position)
-            octets += unescaped
-            kept = len(octets)
-            continue
-        if character in '"<>':
-            raise MalformedName(f"{name!r} is not a distinguished name: {character} has to be escaped")
-        octets += character.encode("utf-8", "surrogatepass")
-        position += 1
-        if character != " ":
-            kept = len(octets)
-    try:
-        value = octets[:kept].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedName(f"{name!r} is not a distinguished name: a value is not UTF-8") from error
+    found = _TEXT_VALUE.match(name, start)
+    text, end = (found.group(), found.end()) if found else ("", start)
+    if end < len(name) and name[end] not in _SEPARATORS:
+        raise MalformedName(f"{name!r} is not a distinguished name: {name[end]} has to be escaped, or escapes nothing")
+    if "\\" in text:
+        try:
+            text = _ESCAPED.sub(_unescaped, text.encode("utf-8", "surrogatepass")).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedName(f"{name!r} is not a distinguished name: a value is not UTF-8") from error
     # Matching ignores spaces around a value and takes several for one (RFC 4518 section 2.6.1).
-    return _escape(_SPACES.sub(" ", value.lower()).strip(" ")), position
+    return _escape(_SPACES.sub(" ", text.lower()).strip(" ")), end
 
 
-def _unescape(name: str, position: int) -> tuple[bytes, int]:
-    following = name[position + 1 : position + 2]
-    if following in _ESCAPED_AS_ITSELF and following:
-        return following.encode(), position + 2
-    pair = _HEX_PAIR.match(name, position + 1)
-    if pair is None:
-        raise MalformedName(f"{name!r} is not a distinguished name: a backslash escapes nothing")
-    return bytes.fromhex(pair.group()), position + 3
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    character = escape.group(1)
+    return character if len(character) == 1 else bytes.fromhex(character.decode("ascii"))
 
 
 def _escape(value: str) -> str:
-    escaped = "".join(
-        f"\\{character}" if character in _ESCAPE_ON_OUTPUT else "\\00" if character == "\0" else character
-        for character in value
-    )
+    escaped = _ESCAPE_ON_OUTPUT.sub(r"\\\g<0>", value).replace("\0", "\\00")
     # An unescaped # at the beginning would make it a hex string.
     return f"\\{escaped}" if escaped.startswith("#") else escaped

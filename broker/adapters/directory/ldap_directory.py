@@ -183,6 +183,8 @@ class LdapDirectory:
             GroupNotResolved: none, or more than one.
             DirectoryUnavailable: no answer.
         """
+        if not _is_utf8(name):
+            raise GroupNotResolved(name, 0)
         found, _ = self._servers.read(lambda connection, deadline: self._groups_named(connection, name, deadline))
         if len(found) != 1:
             raise GroupNotResolved(name, len(found))

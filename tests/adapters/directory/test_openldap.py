@@ -226,6 +226,7 @@ def test_a_group_of_special_characters_is_resolved_and_matched(directory: LdapDi
         (f"cn=elsewhere,ou=services,{SUFFIX}", 0),
         ("elsewhere", 0),
         ("team=a", 0),
+        ("staff\ud800", 0),
         ("nonsense=x,dc=corp,dc=example", 0),
     ],
 )
