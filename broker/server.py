@@ -42,8 +42,8 @@ class PortalServer(BaseApplication):
         for name, value in {**known, **self._options}.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
-        """Make the application."""
+    def load(self) -> Any:
+        """Make the application; its WSGI type and gunicorn's stubs are spelt differently."""
         return self._make_app()
 
 

@@ -16,7 +16,7 @@ from broker.core.principal import DirectoryGroup
 
 _log = structlog.get_logger()
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +65,35 @@ class EntitlementsFile:
         with self._lock:
             stamp = self._stamp_now()
             if self._in_force is None or stamp != self._stamp:
-                self._load(stamp)
-            if self._in_force is None:
-                raise EntitlementsUnavailable(f"{self._path} has never been right since the start")
+                self._in_force = self._load(self._in_force)
+                # Only now: had the directory been away, the next question must try again.
+                self._stamp = stamp
             return self._in_force.catalogue
 
     def problem(self) -> str | None:
         """What is wrong with the file on disk while an older version is in force."""
         return self._in_force.problem if self._in_force else None
 
-    def _load(self, stamp: _Stamp | None) -> None:
+    def _load(self, last_good: _InForce | None) -> _InForce:
         try:
             catalogue = parse_entitlements(self._read(), self._attributes).resolve(self._find_group)
         except ConfigurationInvalid as error:
             _log.error("entitlements.rejected", path=str(self._path), faults=[str(fault) for fault in error.faults])
-            if self._in_force is None:
+            if last_good is None:
                 raise EntitlementsUnavailable(f"{self._path}: {error}") from error
-            self._in_force = _InForce(self._in_force.catalogue, str(error))
-        else:
-            _log.info("entitlements.loaded", path=str(self._path), sha256=catalogue.sha256)
-            for warning in catalogue.warnings:
-                _log.warning("entitlements.warning", warning=warning)
-            self._in_force = _InForce(catalogue, None)
-        # Only now: had the directory been away, the next question must try again.
-        self._stamp = stamp
+            return _InForce(last_good.catalogue, str(error))
+        _log.info("entitlements.loaded", path=str(self._path), sha256=catalogue.sha256)
+        for warning in catalogue.warnings:
+            _log.warning("entitlements.warning", warning=warning)
+        return _InForce(catalogue, None)
 
     def _stamp_now(self) -> _Stamp | None:
         try:
             found = self._path.stat()
         except OSError:
             return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
+        # The inode's own change too: `cp -p` keeps the time of the content, chmod changes nothing else.
+        return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
     def _read(self) -> bytes:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -116,9 +117,10 @@ class SigningKeyFolder:
         private = _load_private(key_path)
         try:
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-        except (OSError, ValueError) as error:
+            certified = certificate.public_key()
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise _unreadable(certificate_path, error) from error
-        if _public_bytes(certificate.public_key()) != _public_bytes(private.public_key()):
+        if _public_bytes(certified) != _public_bytes(private.public_key()):
             raise SigningKeyUnusable(
                 Fault("saml.keys", f"{key_path} is not the key of {certificate_path}: restore the pair")
             )
@@ -165,7 +167,7 @@ def _load_private(path: Path) -> rsa.RSAPrivateKey:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise SigningKeyUnusable(Fault("saml.keys", f"others can read {path}: chmod 600 {path}"))
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _unreadable(path, error) from error
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < SMALLEST_KEY_BITS:
         raise SigningKeyUnusable(Fault("saml.keys", f"{path} is not an RSA key of {SMALLEST_KEY_BITS} bits or more"))

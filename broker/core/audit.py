@@ -49,8 +49,7 @@ class Origin:
     reference_id: str
 
     def __post_init__(self) -> None:
-        shown = "".join(character if character.isprintable() else "\ufffd" for character in self.user_agent)
-        object.__setattr__(self, "user_agent", shown[:_LONGEST_USER_AGENT])
+        object.__setattr__(self, "user_agent", printable(self.user_agent)[:_LONGEST_USER_AGENT])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +169,11 @@ class LiveSession:
     account: str
     session_name: str
     expiry: datetime
+
+
+def printable(text: str) -> str:
+    """The text with U+FFFD for each character that cannot be shown; databases do not take all of those either."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def canonical_json(value: object) -> str:

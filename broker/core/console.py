@@ -5,6 +5,7 @@ Source: AWS IAM user guide, "Enabling custom identity broker access to the AWS c
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +14,9 @@ from broker.core.errors import DestinationRefused
 from broker.core.partitions import Partition
 
 _LONGEST_DESTINATION: Final = 2048
+# What stands before the console's host: a region, a service, an account. Readers disagree on percent signs, commas and
+# the like in a host name, so there are none.
+_SUBDOMAIN: Final = re.compile(r"(?:[a-z0-9-]+\.)*")
 
 
 def console_destination(grant: Grant, chosen: str | None) -> str:
@@ -54,5 +58,6 @@ def _is_console_page(url: str, partition: Partition) -> bool:
         and port is None
         and parts.username is None
         and parts.password is None
-        and (host == partition.console_host or host.endswith("." + partition.console_host))
+        and host.endswith(partition.console_host)
+        and _SUBDOMAIN.fullmatch(host.removesuffix(partition.console_host)) is not None
     )

@@ -34,9 +34,12 @@ LONGEST_SESSION: Final = timedelta(seconds=43200)
 MOST_TAGS: Final = 50
 _TAG_VALUE_LENGTH: Final = 256
 
-_ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/([\w+=,.@/-]+)", re.ASCII)
+_ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 _PROVIDER_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):saml-provider/([\w.-]{1,128})", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+
+# What no part of a prefix may be.
+_NO_PART: Final = frozenset({"", ".", ".."})
 
 
 class Access(StrEnum):
@@ -96,7 +99,8 @@ class S3Location:
     """One place in S3 that a session reaches, for one person: nothing is left to fill in.
 
     Attributes:
-        prefix: empty for the whole bucket, otherwise it ends with a slash; a literal, never a pattern.
+        prefix: empty for the whole bucket, otherwise it ends with a slash; a literal, never a pattern. No part of it
+            is empty, ``.`` or ``..``: clients that take it for a path would look elsewhere.
     """
 
     bucket: str
@@ -106,6 +110,8 @@ class S3Location:
     def __post_init__(self) -> None:
         if self.prefix and not self.prefix.endswith("/"):
             raise ValueError("a prefix ends with a slash, or `red` would reach `red-two`")
+        if self.prefix and _NO_PART & set(self.prefix[:-1].split("/")):
+            raise ValueError("a part of a prefix is not empty, `.` or `..`")
 
     @property
     def name(self) -> str:
@@ -206,7 +212,7 @@ class Entitlement:
 
     def __post_init__(self) -> None:
         match = _ROLE_ARN.fullmatch(self.role_arn)
-        if match is None or match.group(2) != self.account.id:
+        if match is None or match.groups() != (self.account.partition.name, self.account.id):
             raise ValueError("the role is not one of the entitlement's account")
         if not SHORTEST_SESSION <= self.duration <= self.max_duration <= LONGEST_SESSION:
             raise ValueError("durations must satisfy 15 minutes <= duration <= max_duration <= 12 hours")
@@ -441,7 +447,7 @@ def _path_segment_value(principal: Principal, name: str) -> str:
     value = _single_value(principal, name)
     if not value.strip():
         raise AttributeUnusable(name, "it is empty")
-    if value in {".", ".."}:
+    if value in _NO_PART:
         raise AttributeUnusable(name, "it is a path of its own ('.' or '..')")
     if "/" in value or not value.isprintable():
         raise AttributeUnusable(name, "it holds a slash or a control character")

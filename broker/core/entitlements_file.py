@@ -35,6 +35,7 @@ from broker.core.entitlements import (
     is_tag_text,
 )
 from broker.core.errors import EntitlementsInvalid, Fault, GroupNotResolved, SessionPolicyTooLong
+from broker.core.prefix_overlaps import overlap_warnings
 from broker.core.principal import DirectoryGroup
 from broker.core.session_policy import compile_session_policy
 
@@ -79,7 +80,8 @@ _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 # Amazon S3 user guide, "General purpose bucket naming rules".
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _POLICY_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
-_ROLE_NAME = re.compile(r"[\w+=,.@/-]{1,128}", re.ASCII)
+# AWS IAM API reference, CreateRole: a name of at most 64 characters, here with the path before it.
+_ROLE_NAME = re.compile(r"(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 
 _ACCOUNT_KEYS: Final = ("id", "name", "saml_provider", "region")
 _ENTITLEMENT_KEYS: Final = (
@@ -160,17 +162,18 @@ def parse_entitlements(content: bytes, attributes: Mapping[str, str] | None) -> 
         document = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise EntitlementsInvalid(Fault(f"byte {error.start}", "the file is not UTF-8 text")) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or brackets in brackets without end
         raise EntitlementsInvalid(Fault("TOML", str(error))) from error
     reader = _Reader(attributes)
     accounts, entitlements = reader.document(document)
     if reader.faults:
         raise EntitlementsInvalid(*reader.faults)
+    warnings = [*reader.warnings, *overlap_warnings(item.entitlement for item in entitlements)]
     return ParsedEntitlements(
         accounts=accounts,
         entitlements=entitlements,
         sha256=hashlib.sha256(content).hexdigest(),
-        warnings=tuple(dict.fromkeys(reader.warnings)),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
@@ -232,7 +235,7 @@ class _Reader:
         entitlement_id = self._matching(
             place, table, "id", _ENTITLEMENT_ID, "lower-case letters, digits and hyphens, at most 64"
         )
-        name = self._text(place, table, "name", default=entitlement_id)
+        name = self._text(place, table, "name", default=entitlement_id or place)
         account = self._account_of(place, table, accounts)
         role_arn = self._role_arn(place, table, account)
         group_names = self._texts(place, table, "groups")
@@ -240,27 +243,23 @@ class _Reader:
         uses = self._uses(place, table)
         scope = self._scope(place, table, account)
         tags = self._tags(place, table)
-        transitive = self._transitive_tags(place, table, tags)
+        transitive = self._transitive_tags(place, table)
         # A missing value always came with a fault; the comparisons below are for the type checker.
         if len(self.faults) > before or not (entitlement_id and name and account and role_arn and scope):
             return None
-        try:
-            entitlement = Entitlement(
-                id=entitlement_id,
-                name=name,
-                account=account,
-                role_arn=role_arn,
-                groups=(),
-                duration=duration,
-                max_duration=max_duration,
-                uses=uses,
-                scope=scope,
-                tags=tags,
-                transitive_tags=transitive,
-            )
-        except ValueError as error:
-            self._fault(place, str(error))
-            return None
+        entitlement = Entitlement(
+            id=entitlement_id,
+            name=name,
+            account=account,
+            role_arn=role_arn,
+            groups=(),
+            duration=duration,
+            max_duration=max_duration,
+            uses=uses,
+            scope=scope,
+            tags=tags,
+            transitive_tags=transitive,
+        )
         self._check_policy_fits(place, entitlement)
         return ParsedEntitlement(entitlement=entitlement, group_names=group_names)
 
@@ -371,18 +370,20 @@ class _Reader:
         template = self._template(place, value)
         if template is None:
             return None
-        segments = value.split("/")
+        parts = [Template(part) for part in value.split("/")]
         problem = None
         if value and not value.endswith("/"):
             problem = "it must end with a slash, or `red` would reach `red-two`"
-        elif value and any(segment in {"", ".", ".."} for segment in segments[:-1]):
+        elif value and any(part.text in {"", ".", ".."} for part in parts[:-1]):
             problem = "it holds an empty, `.` or `..` part"
         elif any(character in "*?" for character in value):
             problem = "it is a prefix, not a pattern: leave `*` and `?` out, everything below it is reached"
         elif not value.isprintable():
             problem = "it holds a control character"
-        elif any(len(Template(segment).attributes) > 1 for segment in segments):
+        elif any(len(part.attributes) > 1 for part in parts):
             problem = "two attributes between slashes can spell one another's values: put a slash between them"
+        elif any(set(part.fill(dict.fromkeys(part.attributes, ""))) == {"."} for part in parts):
+            problem = "an attribute beside a dot can spell `..`: write other characters there, or none"
         if problem:
             self._fault(place, problem)
             return None
@@ -417,7 +418,8 @@ class _Reader:
             self._fault(f"{place}, policy_arns", f"STS takes at most {_MOST_POLICY_ARNS}")
         for index, arn in enumerate(arns):
             match = _POLICY_ARN.fullmatch(arn)
-            if match is None or (account is not None and match.group(2) not in {account.id, "aws"}):
+            owners = {account.id, "aws"} if account else set()
+            if match is None or (account and (match[1] != account.partition.name or match[2] not in owners)):
                 self._fault(f"{place}, policy_arns[{index}]", "write the ARN of a managed policy of this account")
         return ManagedPolicyScope(arns) if arns else None
 
@@ -444,9 +446,12 @@ class _Reader:
                 tags[key] = template
         return tags
 
-    def _transitive_tags(self, place: str, table: Mapping[str, Any], tags: Mapping[str, Template]) -> tuple[str, ...]:
+    def _transitive_tags(self, place: str, table: Mapping[str, Any]) -> tuple[str, ...]:
         if "transitive_tags" not in table:
             return ()
+        # As written: a tag with a fault of its own is still there.
+        tags = table.get("tags")
+        tags = tags if isinstance(tags, dict) else {}
         names = self._texts(place, table, "transitive_tags")
         for index, name in enumerate(names):
             if name not in tags:

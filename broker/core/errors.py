@@ -77,14 +77,15 @@ class PrincipalGone(Refusal):
 
 
 class EntitlementNotHeld(Refusal):
-    """The person does not hold the entitlement, or there is none of that name: the same answer for both."""
+    """The person does not hold the entitlement, or there is none of that name: the same answer for both.
+
+    Attributes:
+        entitlement_id: whatever the address held; the text leaves it out, since the audit keeps the text.
+        exists: whether there is one.
+    """
 
     def __init__(self, entitlement_id: str, *, exists: bool) -> None:
-        super().__init__(
-            f"entitlement {entitlement_id!r} is not held by this person"
-            if exists
-            else f"no entitlement {entitlement_id!r}"
-        )
+        super().__init__("the person does not hold this entitlement" if exists else "there is no such entitlement")
         self.entitlement_id = entitlement_id
         self.exists = exists
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.core.assertion import claims_for
-from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new_event_id
+from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new_event_id, printable
 from broker.core.console import console_destination
 from broker.core.credentials import ConsoleUrl, Exchange
 from broker.core.entitlements import Catalogue, Grant, Narrowing, Use, authorize
@@ -113,9 +113,8 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         session_policy = policy_for(grant)
         facts = _with_grant(facts, grant, session_policy, catalogue)
         if request.use is Use.CONSOLE:
-            console_destination(
-                grant, request.destination
-            )  # a destination elsewhere is refused before anything is issued
+            # A destination elsewhere is refused before anything is issued.
+            console_destination(grant, request.destination)
     except BrokerError as refusal:
         _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=str(refusal))
         raise
@@ -139,7 +138,7 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
     """Issue credentials and turn them into an address that signs a browser in to the AWS console.
 
     Args:
-        request: its use is the console.
+        request: for the console, whatever use it names.
         ports: as for :func:`issue`.
 
     Raises:
@@ -148,7 +147,7 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
         BrokerError: everything that :func:`issue` raises.
     """
     # 1. Everything that issue() checks and records.
-    issued = issue(request, ports)
+    issued = issue(replace(request, use=Use.CONSOLE), ports)
     try:
         # 2. Trade the credentials for a sign-in token.
         destination = console_destination(issued.grant, request.destination)
@@ -175,7 +174,7 @@ def _first_facts(request: IssuanceRequest, ports: IssuancePorts) -> AuditEvent:
         source_address=request.origin.source_address,
         user_agent=request.origin.user_agent,
         reference_id=request.origin.reference_id,
-        entitlement=request.entitlement_id[:LONGEST_RECORDED_ID],
+        entitlement=printable(request.entitlement_id[:LONGEST_RECORDED_ID]),
         use=request.use,
     )
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from broker.core.audit import AuditEvent, EventKind, Origin, hash_unresolved_username
 from broker.core.credentials import Secret
-from broker.core.errors import LoginCause, LoginRejected
+from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected
 from broker.core.ports import AuditLog, Clock, Directory, Sessions
 from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_session_token
@@ -16,6 +16,8 @@ from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_s
 # than any password that a person or a password manager would make.
 LONGEST_USERNAME: Final = 256
 LONGEST_PASSWORD_BYTES: Final = 1024
+
+_DIRECTORY_UNAVAILABLE: Final = "directory-unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
 
     Raises:
         LoginRejected: recorded, with its cause.
-        DirectoryUnavailable: nothing could be proved.
+        DirectoryUnavailable: nothing could be proved; recorded.
         AuditUnavailable: it could not be recorded, so nobody is signed in.
         SessionsUnavailable: the session could not be kept.
     """
@@ -71,9 +73,9 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         _check_password(attempt.password)
         # 2. The directory proves the person.
         principal = ports.directory.authenticate(claimed_username, attempt.password)
-    except LoginRejected as rejection:
-        # 3a. A refusal is recorded with its cause; the person learns none of it.
-        ports.audit.append(_rejected(attempt, rejection, ports))
+    except (LoginRejected, DirectoryUnavailable) as failure:
+        # 3a. A failure is recorded with its cause; the person learns none of it.
+        ports.audit.append(_rejected(attempt, failure, ports))
         raise
     # 3b. A success is recorded before anyone is let in.
     now = ports.clock()
@@ -112,9 +114,12 @@ def _check_password(password: Secret) -> None:
         raise LoginRejected(LoginCause.PASSWORD_TOO_LONG)
 
 
-def _rejected(attempt: LoginAttempt, rejection: LoginRejected, ports: LoginPorts) -> AuditEvent:
-    person = rejection.principal
-    reason = str(rejection.cause) + (f" ({rejection.detail})" if rejection.detail else "")
+def _rejected(attempt: LoginAttempt, failure: LoginRejected | DirectoryUnavailable, ports: LoginPorts) -> AuditEvent:
+    if isinstance(failure, LoginRejected):
+        person = failure.principal
+        reason = str(failure.cause) + (f" ({failure.detail})" if failure.detail else "")
+    else:
+        person, reason = None, _DIRECTORY_UNAVAILABLE
     return AuditEvent(
         kind=EventKind.LOGIN_REJECTED,
         time=ports.clock(),

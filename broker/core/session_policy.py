@@ -38,11 +38,16 @@ class SessionPolicy:
 
     Attributes:
         json: minified, ASCII (STS takes nothing beyond U+00FF), at most 2,048 characters.
+
+    Raises:
+        SessionPolicyTooLong: it has more.
     """
 
     json: str
 
     def __post_init__(self) -> None:
+        if not self.json.isascii():
+            raise ValueError("a session policy is ASCII: escape everything else as JSON can")
         if len(self.json) > LONGEST_POLICY:
             raise SessionPolicyTooLong(len(self.json), LONGEST_POLICY)
 

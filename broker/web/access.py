@@ -72,8 +72,9 @@ def person() -> Principal:
     here = visit()
     if here.principal is None:
         portal = current_portal()
-        here.principal = portal.issuance.directory.principal_by_id(signed_in_session().principal_id)
-        here.administrator = portal.administrators(here.principal)
+        principal = portal.issuance.directory.principal_by_id(signed_in_session().principal_id)
+        here.administrator = portal.administrators(principal)
+        here.principal = principal
     return here.principal
 
 

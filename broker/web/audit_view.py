@@ -19,7 +19,6 @@ from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, AuditPage, E
 from broker.core.errors import FilterMalformed
 from broker.core.login import LONGEST_USERNAME
 from broker.web import access
-from broker.web.errors import shown
 from broker.web.language import moment_words
 from broker.web.portal import current_portal
 
@@ -161,19 +160,19 @@ def read_search(arguments: Mapping[str, str]) -> Search:
     faults: dict[str, str] = {}
     for name in ("person", "entitlement"):
         if len(typed[name]) > _LONGEST_FILTER or not typed[name].isprintable():
-            faults[name] = _fault(name)
+            faults[name] = gettext("This value cannot be understood.")
     kind = None
     if typed["kind"]:
         try:
             kind = EventKind(typed["kind"])
         except ValueError:
-            faults["kind"] = _fault("kind")
+            faults["kind"] = gettext("This value cannot be understood.")
     times: dict[str, datetime | None] = {}
     for name in ("since", "until"):
         try:
             times[name] = read_local_time(typed[name]) if typed[name] else None
         except ValueError:
-            faults[name] = _fault(name)
+            faults[name] = gettext("Write the time like %(example)s.", example="2026-11-23T09:30")
     since, until = times.get("since"), times.get("until")
     if since is not None and until is not None and until <= since:
         faults["until"] = gettext("The end has to be later than the beginning.")
@@ -189,10 +188,6 @@ def read_search(arguments: Mapping[str, str]) -> Search:
         older=read_cursor(arguments["older"]) if arguments.get("older") else None,
         faults=faults,
     )
-
-
-def _fault(name: str) -> str:
-    return shown(FilterMalformed(name)).message
 
 
 def read_local_time(text: str) -> datetime:

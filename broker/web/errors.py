@@ -49,7 +49,7 @@ _TRY_AGAIN = lazy_gettext(
 )
 _TELL_ADMINISTRATOR = lazy_gettext("Please tell your administrator the reference below.")
 _BACK_AND_CHOOSE = lazy_gettext("Go back to your access and choose again.")
-_NOTHING_ISSUED = lazy_gettext("No credentials were issued.")
+_NOTHING_ISSUED = lazy_gettext("You were given no credentials.")
 _AWS_REFUSED = lazy_gettext("AWS refused the request")
 _NOT_SET_UP = lazy_gettext("The portal is not set up correctly")
 _SIGN_IN_FAILED = lazy_gettext("We could not sign you in")
@@ -145,7 +145,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.DirectoryUnavailable: Answer(
         503,
         lazy_gettext("The directory does not answer"),
-        lazy_gettext("We could not ask the directory who you are. No credentials were issued."),
+        lazy_gettext("We could not ask the directory who you are, so nothing was done."),
         _TRY_AGAIN,
     ),
     errors.TokenServiceUnavailable: Answer(503, lazy_gettext("AWS does not answer"), _NOTHING_ISSUED, _TRY_AGAIN),
@@ -158,7 +158,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.AuditUnavailable: Answer(
         503,
         lazy_gettext("The audit log does not answer"),
-        lazy_gettext("Nothing is handed out that cannot be recorded. No credentials were issued."),
+        lazy_gettext("While nothing can be recorded, nobody is signed in and nothing is handed out."),
         _TRY_AGAIN,
     ),
     errors.SessionsUnavailable: Answer(
@@ -170,44 +170,44 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.EntitlementsUnavailable: Answer(
         503,
         lazy_gettext("The list of access is not available"),
-        lazy_gettext("We could not read who may use what. No credentials were issued."),
+        lazy_gettext("We could not read who may use what, so nothing was done."),
         _TRY_AGAIN,
     ),
     # --- AWS refused
     errors.AssertionNotAccepted: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("The AWS account does not accept this portal's identity. No credentials were issued."),
+        lazy_gettext("The AWS account does not accept this portal's identity. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
     errors.AssertionOutOfTime: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("The clocks of the portal and of AWS differ too much. No credentials were issued."),
+        lazy_gettext("The clocks of the portal and of AWS differ too much. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
     errors.RoleNotTrusting: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("The role in the AWS account does not let this portal in. No credentials were issued."),
+        lazy_gettext("The role in the AWS account does not let this portal in. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
     errors.SessionPolicyNotAccepted: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("AWS did not take the limits of this session. No credentials were issued."),
+        lazy_gettext("AWS did not take the limits of this session. You were given no credentials."),
         lazy_gettext("Choose a single place, or tell your administrator the reference below."),
     ),
     errors.RegionNotEnabled: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("The AWS account does not use this region. No credentials were issued."),
+        lazy_gettext("The AWS account does not use this region. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
     errors.DurationAboveRole: Answer(
         502,
         _AWS_REFUSED,
-        lazy_gettext("The role in the AWS account allows only shorter sessions. No credentials were issued."),
+        lazy_gettext("The role in the AWS account allows only shorter sessions. You were given no credentials."),
         lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
     ),
     errors.UnexpectedTokenServiceAnswer: Answer(502, _AWS_REFUSED, _NOTHING_ISSUED, _TELL_ADMINISTRATOR),
@@ -250,7 +250,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     ),
     errors.RequestTooLarge: Answer(
         413,
-        lazy_gettext("That was too much"),
+        lazy_gettext("Too much was sent"),
         lazy_gettext("What was sent is larger than any form of this portal."),
         lazy_gettext("Send less, for instance a shorter password."),
     ),
@@ -324,7 +324,7 @@ def log_error(error: BrokerError) -> None:
     if isinstance(error, errors.Refusal) and not isinstance(error, errors.Defect):
         logger().info("refused", error=name, detail=str(error))
     else:
-        logger().error("failed", error=name, detail=str(error), exception=describe_exception(error))
+        logger().error("failed", error=name, detail=str(error), trace=describe_exception(error))
 
 
 def wants_json() -> bool:

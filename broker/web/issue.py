@@ -10,7 +10,7 @@ from broker.core.issuance import IssuanceRequest, issue, open_console
 from broker.web import access, shell
 from broker.web.errors import wants_json
 from broker.web.portal import current_portal
-from broker.web.visit import current_origin
+from broker.web.visit import current_origin, visit
 
 blueprint = Blueprint("issue", __name__)
 
@@ -26,6 +26,7 @@ def credentials(entitlement_id: str) -> WerkzeugResponse:
     given = issued.exchange.credentials
     if wants_json():
         return jsonify(shell.process_credentials(given))
+    visit().principal = issued.grant.principal
     variables = shell.environment(given)
     return make_response(
         render_template(

@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from babel.units import format_unit
 from flask import Blueprint, Flask, Response, redirect, request
-from flask_babel import Babel, format_datetime, get_locale
+from flask_babel import Babel, format_datetime, ngettext
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.errors import RequestMalformed
@@ -59,11 +58,16 @@ def current_language() -> str:
 
 def duration_words(duration: timedelta) -> str:
     """``1 hour 30 minutes``, in the request's language."""
-    seconds = int(duration.total_seconds())
-    parts = (("hour", seconds // 3600), ("minute", seconds % 3600 // 60), ("second", seconds % 60))
-    return " ".join(
-        format_unit(amount, f"duration-{unit}", length="long", locale=get_locale()) for unit, amount in parts if amount
-    )
+    minutes, seconds = divmod(int(duration.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = []
+    if hours:
+        parts.append(ngettext("%(num)d hour", "%(num)d hours", hours))
+    if minutes:
+        parts.append(ngettext("%(num)d minute", "%(num)d minutes", minutes))
+    if seconds:
+        parts.append(ngettext("%(num)d second", "%(num)d seconds", seconds))
+    return " ".join(parts)
 
 
 def moment_words(moment: datetime) -> str:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from flask import Flask, Response, request
@@ -23,13 +23,14 @@ _SHARED: Final = (
 )
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Send every log line, the libraries' too, to standard error as JSON. For the process that serves, once.
+def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send every log line, the libraries' too, to one stream as JSON. For the process that serves, once.
 
     Args:
         level: of :mod:`logging`; lines below it are dropped.
+        stream: standard error when None.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
@@ -91,7 +92,7 @@ def _frames_of_exception(_logger: object, _method: str, event: MutableMapping[st
     if isinstance(given, tuple):
         given = given[1]
     if isinstance(given, BaseException):
-        event["exception"] = describe_exception(given)
+        event["trace"] = describe_exception(given)
     return event
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from broker.core.errors import (
     LoginRejected,
     NotSignedIn,
     PrincipalGone,
+    Unavailable,
 )
 from broker.core.login import LONGEST_USERNAME, LoginAttempt, log_in
 from broker.web import access, errors
@@ -91,7 +93,7 @@ def logout() -> WerkzeugResponse:
         errors.log_error(outage)
         live = None
     forget_session()
-    response = make_response(render_template("signed_out.html", live=live))
+    response = make_response(render_template("signed_out.html", live=live, names=_entitlement_names() if live else {}))
     clear_session_cookie(response)
     return response
 
@@ -102,6 +104,15 @@ def _username(principal_id: str) -> str | None:
         return current_portal().issuance.directory.principal_by_id(principal_id).username
     except (DirectoryUnavailable, PrincipalGone):
         return None
+
+
+def _entitlement_names() -> Mapping[str, str]:
+    # Friendlier than their ids, which serve as well.
+    try:
+        catalogue = current_portal().issuance.entitlements.catalogue()
+    except Unavailable:
+        return {}
+    return {entitlement.id: entitlement.name for entitlement in catalogue.entitlements}
 
 
 @blueprint.app_errorhandler(NotSignedIn)

@@ -36,7 +36,7 @@ class Visit:
         session_token: of that session, from the cookie.
         new_visitor_token: set when this answer has to give the browser a visitor cookie.
         principal: set once the directory was asked.
-        administrator: set together with ``principal``.
+        administrator: whether the person is one, where a view asked.
     """
 
     reference_id: str = field(default_factory=new_reference_id)

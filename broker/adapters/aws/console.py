@@ -63,10 +63,9 @@ class FederationSignIn:
             answer = self._post(federation, fields)
         if answer.status != _OK:
             raise ConsoleSignInUnavailable(f"the sign-in service answered {answer.status}")
-        try:
-            token = json.loads(answer.data)["SigninToken"]
-        except (ValueError, KeyError, TypeError):
-            raise ConsoleSignInUnavailable("the sign-in service's answer holds no sign-in token") from None
+        token = _signin_token(answer.data)
+        if token is None:
+            raise ConsoleSignInUnavailable("the sign-in service's answer holds no sign-in token")
         query = urlencode({"Action": "login", "Issuer": issuer, "Destination": destination, "SigninToken": token})
         return ConsoleUrl(Secret(f"{federation}?{query}"))
 
@@ -83,7 +82,7 @@ class FederationSignIn:
                 redirect=False,
             )
         except HTTPError as error:
-            raise ConsoleSignInUnavailable(f"no answer from the sign-in service: {type(error).__name__}") from None
+            raise ConsoleSignInUnavailable(f"no answer from the sign-in service: {type(error).__name__}") from error
 
     def _connections(self) -> urllib3.PoolManager:
         with self._lock:
@@ -94,3 +93,11 @@ class FederationSignIn:
                     ssl_context=ssl.create_default_context(),  # verifies certificate and host name
                 )
             return self._pool
+
+
+def _signin_token(content: bytes) -> str | None:
+    try:
+        token = json.loads(content)["SigninToken"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return token if isinstance(token, str) and token else None

@@ -7,6 +7,7 @@ by code, and by text only where several causes share one code.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.core.assertion import SignedAssertion
@@ -52,7 +54,10 @@ _REFUSALS: Final[dict[str, type[TokenServiceRefused]]] = {
 }
 _BUSY: Final = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable"})
 _TOO_LONG: Final = "exceeds the MaxSessionDuration"
+_TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
+# AWS repeats a value that it finds malformed in its text. Base64 as long as this is an assertion or a token.
+_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
 
 
 class StsTokenService:
@@ -78,9 +83,13 @@ class StsTokenService:
             signature_version=UNSIGNED,  # AssumeRoleWithSAML is authorised by the assertion: the broker has no AWS key
             connect_timeout=connect_timeout.total_seconds(),
             read_timeout=read_timeout.total_seconds(),
-            retries={"total_max_attempts": 1},  # a silent second call would be a second issuance
+            retries={"total_max_attempts": 1, "mode": "standard"},  # a silent second call would be a second issuance
             max_pool_connections=threads,
             tcp_keepalive=True,
+            # Said, so that the environment has no say.
+            defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs take it for a flag
+            use_fips_endpoint=False,
+            use_dualstack_endpoint=False,
         )
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], STSClient] = {}
@@ -92,7 +101,7 @@ class StsTokenService:
 
         Raises:
             TokenServiceRefused: one of its children, by what STS answered.
-            TokenServiceUnavailable: no answer in time, or STS is busy.
+            TokenServiceUnavailable: no answer in time, or none that can be read, or STS is busy.
         """
         account = grant.entitlement.account
         call: AssumeRoleWithSAMLRequestTypeDef = {
@@ -108,11 +117,13 @@ class StsTokenService:
         try:
             answer = self._client(account.partition, account.region).assume_role_with_saml(**call)
         except ClientError as error:
-            raise _refusal(error) from None  # the SDK's error holds the whole answer; ours holds what may be logged
-        except BotoCoreError as error:
-            # Its text can hold the request, and with it the assertion: only its name is kept.
-            raise TokenServiceUnavailable(f"no answer from STS in {account.region}: {type(error).__name__}") from None
-        return _exchange(answer)
+            failure = _refusal(error)
+        except (BotoCoreError, ResponseParserError) as error:
+            failure = TokenServiceUnavailable(f"no answer from STS in {account.region}: {type(error).__name__}")
+        else:
+            return _exchange(answer)
+        # Out here it has no context: the SDK's errors hold the request, and with it the assertion, or the whole answer.
+        raise failure
 
     def _client(self, partition: Partition, region: str) -> STSClient:
         key = (partition.name, region)
@@ -132,25 +143,29 @@ class StsTokenService:
     def _session() -> boto3.Session:
         # The operator's own AWS profile is none of the broker's business.
         session = botocore.session.Session()
+        session.set_config_variable("profile", None)
         session.set_config_variable("config_file", os.devnull)
         session.set_config_variable("credentials_file", os.devnull)
         return boto3.Session(botocore_session=session)
 
 
 def _exchange(answer: Any) -> Exchange:
-    credentials, user = answer["Credentials"], answer["AssumedRoleUser"]
-    return Exchange(
-        credentials=TemporaryCredentials(
-            access_key_id=credentials["AccessKeyId"],
-            secret_access_key=Secret(credentials["SecretAccessKey"]),
-            session_token=Secret(credentials["SessionToken"]),
-            expiration=credentials["Expiration"].astimezone(UTC),
-        ),
-        assumed_role_arn=user["Arn"],
-        assumed_role_id=user["AssumedRoleId"],
-        packed_policy_size=answer.get("PackedPolicySize"),
-        request_id=answer["ResponseMetadata"]["RequestId"],
-    )
+    try:
+        credentials, user = answer["Credentials"], answer["AssumedRoleUser"]
+        return Exchange(
+            credentials=TemporaryCredentials(
+                access_key_id=credentials["AccessKeyId"],
+                secret_access_key=Secret(credentials["SecretAccessKey"]),
+                session_token=Secret(credentials["SessionToken"]),
+                expiration=credentials["Expiration"].astimezone(UTC),
+            ),
+            assumed_role_arn=user["Arn"],
+            assumed_role_id=user["AssumedRoleId"],
+            packed_policy_size=answer.get("PackedPolicySize"),
+            request_id=answer["ResponseMetadata"]["RequestId"],
+        )
+    except KeyError as error:
+        raise TokenServiceUnavailable(f"the answer of STS lacks {error}") from error
 
 
 def _refusal(error: ClientError) -> TokenServiceRefused | TokenServiceUnavailable:
@@ -158,10 +173,11 @@ def _refusal(error: ClientError) -> TokenServiceRefused | TokenServiceUnavailabl
     metadata = error.response.get("ResponseMetadata", {})
     answer = TokenServiceAnswer(
         code=details.get("Code", "Unknown"),
-        message=details.get("Message", ""),
+        message=_CREDENTIAL.sub("•••", details.get("Message") or ""),
         request_id=metadata.get("RequestId"),
     )
-    if answer.code in _BUSY or metadata.get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    status = metadata.get("HTTPStatusCode", 0)
+    if answer.code in _BUSY or status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
         return TokenServiceUnavailable(f"STS is busy: {answer.code} (request {answer.request_id})")
     if answer.code == "ValidationError" and _TOO_LONG in answer.message:
         return DurationAboveRole(answer)

@@ -35,8 +35,8 @@ from broker.core.errors import AuditUnavailable
 _FIELDS: Final = tuple(field.name for field in fields(AuditEvent))
 _EVENT: Final = tuple(audit_event.c[name] for name in _FIELDS)
 
-# A search that fits so many people, or fewer, merges the newest events of each. One that fits more walks along the
-# time, where events of that many people are never far apart.
+# A search that fits so many people, or fewer, looks at each of them. One that fits more walks along the time, where
+# the events of that many people are not far apart.
 _MOST_MERGED: Final = 1000
 
 _NAME: Final[dict[str, BindParameter[Any]]] = {
@@ -88,15 +88,13 @@ class SqlAuditLog:
         """
         if limit < 1:
             raise ValueError("a page has at least one event")
-        conditions = _conditions(which, older_than)
         wanted = limit + 1  # the one more tells whether there is an older page
         with self._database.reading(AuditUnavailable) as connection:
-            statement = (
-                _newest(select(*_EVENT).where(*conditions), wanted)
-                if which.person is None
-                else _newest_of_person(connection, which.person, conditions, wanted)
-            )
-            rows = connection.execute(statement).all()
+            if which.person is None:
+                page = _newest(select(*_EVENT).where(*_conditions(which, older_than)), wanted)
+            else:
+                page = _page_of_person(connection, which, older_than, which.person, wanted)
+            rows = connection.execute(page).all()
         events = tuple(_event(row) for row in rows[:limit])
         older = AuditCursor(time=events[-1].time, id=events[-1].id) if len(rows) > limit else None
         return AuditPage(events=events, older=older)
@@ -112,7 +110,11 @@ class SqlAuditLog:
         statement = (
             select(*columns)
             .distinct()
-            .where(_is_kind(EventKind.ISSUANCE_SUCCEEDED), event.principal_id == principal_id, event.expiry > now)
+            .where(
+                event.kind == _written_out(EventKind.ISSUANCE_SUCCEEDED),
+                event.principal_id == principal_id,
+                event.expiry > now,
+            )
             .order_by(event.expiry.desc(), event.entitlement, event.account, event.session_name)
         )
         with self._database.reading(AuditUnavailable) as connection:
@@ -137,13 +139,24 @@ class SqlAuditLog:
             connection.execute(select(audit_event.c.id).limit(1)).first()
 
 
-def _conditions(which: AuditFilter, older_than: AuditCursor | None) -> list[ColumnElement[bool]]:
+def _conditions(
+    which: AuditFilter, older_than: AuditCursor | None, *, steer: bool = False
+) -> list[ColumnElement[bool]]:
+    """Everything but the person.
+
+    Args:
+        which: the filters.
+        older_than: where the page begins.
+        steer: keep the engine from following the indexes of these columns: SQLite, which knows no frequencies, could
+            take the one of a common entitlement for a question about a rare person.
+    """
     event = audit_event.c
+    kind, entitlement = (column.concat("") if steer else column for column in (event.kind, event.entitlement))
     conditions: list[ColumnElement[bool]] = []
     if which.kind is not None:
-        conditions.append(_is_kind(which.kind))
+        conditions.append(kind == _written_out(which.kind))
     if which.entitlement is not None:
-        conditions.append(event.entitlement == which.entitlement)
+        conditions.append(entitlement == which.entitlement)
     if which.since is not None:
         conditions.append(event.time >= which.since)
     if which.until is not None:
@@ -154,52 +167,63 @@ def _conditions(which: AuditFilter, older_than: AuditCursor | None) -> list[Colu
     return conditions
 
 
-def _is_kind(kind: EventKind) -> ColumnElement[bool]:
-    # Written into the statement: with a parameter neither engine could know that a partial index fits.
-    return audit_event.c.kind == bindparam(None, kind.value, type_=ExactText, literal_execute=True)
+def _written_out(kind: EventKind) -> ColumnElement[str]:
+    # Not a parameter: with one, neither engine could know that a partial index fits.
+    return bindparam(None, kind.value, type_=ExactText, literal_execute=True)
 
 
 def _newest(statement: Select[Any], wanted: int) -> Select[Any]:
     return statement.order_by(audit_event.c.time.desc(), audit_event.c.id.desc()).limit(wanted)
 
 
-def _newest_of_person(
-    connection: Connection, person: str, conditions: list[ColumnElement[bool]], wanted: int
+def _page_of_person(
+    connection: Connection, which: AuditFilter, older_than: AuditCursor | None, person: str, wanted: int
 ) -> Select[Any]:
     """The page of everyone whose username holds that text, and of the principal with that id."""
     event = audit_event.c
+    conditions = _conditions(which, older_than)
     # Not LIKE: nothing in a name is special here, and there is no longest pattern.
     position = func.strpos if _is_postgresql(connection) else func.instr
-    needle = literal(person.casefold(), ExactText)
-    fitting = select(audit_username.c.username).where(position(audit_username.c.folded, needle) > 0)
+    folded = literal(person.casefold(), ExactText)
+    fitting = select(audit_username.c.username).where(position(audit_username.c.folded, folded) > 0)
     people = connection.execute(select(func.count()).select_from(fitting.limit(_MOST_MERGED + 1).subquery()))
     if people.scalar_one() > _MOST_MERGED:
-        # coalesce() keeps the engine from gathering all events of all these people from the index and sorting them.
-        anyone = or_(func.coalesce(event.principal_username, "").in_(fitting), event.principal_id == person)
+        # Not the bare column, or SQLite gathers all events of all these people from its index and sorts them.
+        anyone = or_(event.principal_username.concat("").in_(fitting), event.principal_id == person)
         return _newest(select(*_EVENT).where(anyone, *conditions), wanted)
-    keys = select(event.time, event.id).where(*conditions)
-    by_name = _newest_of_each(connection, fitting.subquery(), keys, wanted)
-    by_id = _newest(keys.where(event.principal_id == person), wanted).subquery()
+    by_name = _newest_of_each(connection, fitting.subquery(), conditions, wanted)
+    steered = _conditions(which, older_than, steer=True)
+    by_id = _newest(select(event.time, event.id).where(event.principal_id == person, *steered), wanted).subquery()
     either = union(by_name, select(by_id.c.time, by_id.c.id)).subquery()
     page = select(either.c.id).order_by(either.c.time.desc(), either.c.id.desc()).limit(wanted)
     return select(*_EVENT).where(event.id.in_(page)).order_by(event.time.desc(), event.id.desc())
 
 
-def _newest_of_each(connection: Connection, people: Subquery, keys: Select[Any], wanted: int) -> Select[Any]:
-    """For each of those people the keys of the newest events, in no order: at most ``wanted`` steps in the index each.
+def _newest_of_each(
+    connection: Connection, people: Subquery, conditions: list[ColumnElement[bool]], wanted: int
+) -> Select[Any]:
+    """The keys of the newest events of those people, in no order, among them the newest of all.
 
-    With ``username IN (…)`` the engines read all events of all of them before they sort.
+    With ``username IN (…)`` the engines would read all events of all of them and sort. This looks up the last event of
+    each, and then reads the newest events only of those who were last seen last: as many people as the page has rows,
+    since each of them has at least one event that comes before all events of everyone else.
     """
-    of_one = _newest(keys.where(audit_event.c.principal_username == people.c.username), wanted)
-    if _is_postgresql(connection):
-        newest = of_one.correlate(people).lateral()
-        return select(newest.c.time, newest.c.id).select_from(people.join(newest, true()))
-    # SQLite has no LATERAL, but evaluates a correlated IN once for each person.
-    ids = of_one.with_only_columns(audit_event.c.id).correlate(people)
-    newest_event = audit_event.alias()
-    return select(newest_event.c.time, newest_event.c.id).select_from(
-        people.join(newest_event, newest_event.c.id.in_(ids))
+    event = audit_event.c
+
+    def of(username: ColumnElement[str], *columns: ColumnElement[Any], limit: int) -> Select[Any]:
+        return _newest(select(*columns).where(event.principal_username == username, *conditions), limit)
+
+    last_time, last_id = (
+        of(people.c.username, column, limit=1).correlate(people).scalar_subquery() for column in (event.time, event.id)
     )
+    recent = select(people.c.username).order_by(last_time.desc().nulls_last(), last_id.desc()).limit(wanted).subquery()
+    if _is_postgresql(connection):
+        newest = of(recent.c.username, event.time, event.id, limit=wanted).correlate(recent).lateral()
+        return select(newest.c.time, newest.c.id).select_from(recent.join(newest, true()))
+    # SQLite has no LATERAL, but evaluates a correlated IN once for each person.
+    ids = of(recent.c.username, event.id, limit=wanted).correlate(recent)
+    found = audit_event.alias()
+    return select(found.c.time, found.c.id).select_from(recent.join(found, found.c.id.in_(ids)))
 
 
 def _event(row: Row[Any]) -> AuditEvent:

@@ -90,8 +90,6 @@ def postgresql_engine(
     # a third of an insert; but a server that has ended a connection has said so, and that is waiting to be read.
     @event.listens_for(engine, "checkout")
     def _still_open(connection: BoundedConnection, _: Any, __: Any) -> None:
-        if connection.closed:
-            raise DisconnectionError
         idle = select.poll()
         idle.register(connection.fileno(), select.POLLIN)
         if idle.poll(0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def sqlite_engine(path: Path, *, connections: int, busy_timeout: timedelta, chec
             check_same_thread=False,  # the pool hands a connection to one thread at a time
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
+            _use_write_ahead_log(connection, busy_timeout)
             connection.execute("PRAGMA synchronous = FULL")  # a committed event survives a power cut
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -67,6 +68,23 @@ def sqlite_engine(path: Path, *, connections: int, busy_timeout: timedelta, chec
             raise DisconnectionError
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: timedelta) -> None:
+    """So that readers and the writer do not wait for each other. The file remembers it; only the first one changes it.
+
+    SQLite itself does not wait when it changes a new or restored file while another process has it open.
+    """
+    deadline = time.monotonic() + busy_timeout.total_seconds()
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -72,7 +72,8 @@ PRESETS: Final[Mapping[DirectoryKind, DirectorySchema]] = MappingProxyType(
         DirectoryKind.ACTIVE_DIRECTORY: DirectorySchema(
             # Computers (and managed service accounts) are users too in Active Directory.
             user_filter="(&(objectClass=user)(!(objectClass=computer)))",
-            group_filter="(objectClass=group)",
+            # Security groups (bit 31 of groupType): distribution lists are no rights, and tokenGroups leaves them out.
+            group_filter="(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
             login_attributes=("sAMAccountName", "userPrincipalName"),
             username_attribute="sAMAccountName",
             id_attribute="objectGUID",

@@ -16,10 +16,7 @@ from broker.adapters.directory.messages import Entry, MalformedAnswer, Message, 
 from broker.core.credentials import Secret
 
 _CHUNK: Final = 65536
-_SUCCESS: Final = 0
 _RANGE: Final = ";range="
-# Answers that speak of the server's state, not of the question: another connection or server may do better.
-_SERVER_TROUBLE: Final = frozenset({1, 51, 52, 80})  # operationsError, busy, unavailable, other
 
 
 class ConnectionFailed(Exception):
@@ -94,7 +91,7 @@ class Connection:
             answer = self._receive(message_id, messages.EXTENDED_RESPONSE, deadline)
         except MalformedAnswer as error:
             raise ConnectionFailed(f"StartTLS: {error}") from error
-        if answer.code != _SUCCESS:
+        if answer.code != messages.SUCCESS:
             raise ConnectionFailed(f"it refuses StartTLS: {answer.code} {answer.text}")
         if self._received:
             # What came in the clear would be taken for what came over TLS.
@@ -165,7 +162,7 @@ class Connection:
                 break
             elif message.kind != messages.SEARCH_REFERENCE:  # references to other servers are not followed
                 raise MalformedAnswer("the answer to a search is not one")
-        if message.code in _SERVER_TROUBLE:
+        if message.code in messages.SERVER_TROUBLE:
             raise ConnectionFailed(f"it answered {message.code}: {message.text}")
         return SearchAnswer(message.code, message.text, tuple(entries))
 
@@ -193,7 +190,7 @@ class Connection:
                 for found, octets in entry.values.items()
                 if found.startswith(f"{attribute}{_RANGE}{len(collected)}-") and octets
             ]
-            if answer.code != _SUCCESS or len(pieces) != 1:
+            if answer.code != messages.SUCCESS or len(pieces) != 1:
                 raise MalformedAnswer(f"the values of {attribute} stop at {len(collected)}")
             name, octets = pieces[0]
             collected.extend(octets)

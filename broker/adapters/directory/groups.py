@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from broker.adapters.directory.config import DirectoryConfig, GroupMembership
 from broker.adapters.directory.connection import Connection
-from broker.adapters.directory.distinguished_names import domain_of, normalise
+from broker.adapters.directory.distinguished_names import MalformedName, domain_of, normalise
 from broker.adapters.directory.messages import (
     Entry,
     Filter,
@@ -80,11 +80,18 @@ def group_attributes(config: DirectoryConfig) -> tuple[str, ...]:
 
 
 def group_of(entry: Entry) -> DirectoryGroup:
-    """The group of an entry."""
-    dn = normalise(entry.dn)
+    """The group of an entry.
+
+    Raises:
+        DirectoryUnavailable: its security identifier is malformed.
+    """
+    dn = _normalised(entry.dn)
     sids = entry.octets(_SID)
     name = next(iter(entry.texts(_NAME)), dn)
-    return DirectoryGroup(dn, name, sid_text(sids[0]) if len(sids) == 1 else None)
+    try:
+        return DirectoryGroup(dn, name, sid_text(sids[0]) if len(sids) == 1 else None)
+    except ValueError as error:
+        raise DirectoryUnavailable(f"the objectSid of {entry.dn!r} is malformed") from error
 
 
 def sid_text(octets: bytes) -> str:
@@ -122,7 +129,10 @@ class TokenGroups:
         """See :class:`GroupReader`. Groups of other domains, which this server cannot name, are left out."""
         # The server computes it in a search of the entry alone only.
         question = Search(person.dn, Scope.BASE, everything(), (_TOKEN_GROUPS,))
-        sids = {sid for entry in self._search(connection, question, deadline) for sid in entry.octets(_TOKEN_GROUPS)}
+        entries = self._search(connection, question, deadline)
+        if not entries:
+            raise DirectoryUnavailable("a person's entry was moved while it was read")
+        sids = {sid for entry in entries for sid in entry.octets(_TOKEN_GROUPS)}
         if not sids:
             # Everybody has at least a primary group.
             raise DirectoryUnavailable(
@@ -201,7 +211,7 @@ class MemberOfGroups:
         while level:
             above: list[str] = []
             for dn in level:
-                if (normal := normalise(dn)) in seen:
+                if (normal := _normalised(dn)) in seen:
                     continue
                 seen.add(normal)
                 _check_number(len(seen))
@@ -232,6 +242,14 @@ class PosixGroups:
         wanted = all_of(self._filter, any_of(terms))
         question = Search(self._base, Scope.SUBTREE, wanted, self._attributes)
         return frozenset(map(group_of, self._search(connection, question, deadline)))
+
+
+def _normalised(dn: str) -> str:
+    try:
+        return normalise(dn)
+    except MalformedName:
+        # What some server takes for a DN and RFC 4514 does not: it equals itself, and no DN that is one.
+        return dn
 
 
 def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
@@ -15,9 +16,10 @@ from broker.adapters.directory.account_state import (
 from broker.adapters.directory.bind_answers import describe, is_about_the_person, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, GroupMembership
 from broker.adapters.directory.connection import Connection, SearchAnswer
-from broker.adapters.directory.distinguished_names import MalformedName, is_below, parse
+from broker.adapters.directory.distinguished_names import MalformedName, domain_of, is_below, parse
 from broker.adapters.directory.groups import group_attributes, group_of, group_reader
 from broker.adapters.directory.messages import (
+    SUCCESS,
     Entry,
     Filter,
     FilterInvalid,
@@ -45,12 +47,12 @@ from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
 from broker.core.ports import Clock
 from broker.core.principal import DirectoryGroup, Principal
 
-_SUCCESS: Final = 0
 _SIZE_LIMIT: Final = 4
 _REFERRAL: Final = 10
 _NO_SUCH_OBJECT: Final = 32
 _INVALID_DN: Final = 34
 _NOT_THERE: Final = frozenset({_REFERRAL, _NO_SUCH_OBJECT, _INVALID_DN})
+_ACCOUNT_NAME: Final = "samaccountname"
 # One more than may be found: enough to know that a name is ambiguous.
 _AMBIGUOUS: Final = 2
 
@@ -98,6 +100,11 @@ class LdapDirectory:
         self._all_groups = compiled(self._schema.group_filter)
         active_directory = config.kind is DirectoryKind.ACTIVE_DIRECTORY
         self._state_of = active_directory_state if active_directory else openldap_state
+        self._server_keeps_usernames_unique = (
+            active_directory  # [MS-SAMR] 3.1.1.8.4: one sAMAccountName for a domain
+            and self._schema.username_attribute.lower() == _ACCOUNT_NAME
+            and len({domain_of(base) for base in config.user_bases}) == 1
+        )
         self._person_attributes = (
             *person_attributes(self._schema, config),
             *(ACTIVE_DIRECTORY_ATTRIBUTES if active_directory else OPENLDAP_ATTRIBUTES),
@@ -137,7 +144,7 @@ class LdapDirectory:
         if state not in (None, LoginCause.LOCKED):
             raise LoginRejected(state, principal=person, detail="account state")
         # 5. The groups as they are now.
-        return principal_of(entry, self._config, self._groups_of(entry))
+        return self._whole(entry, claimed_username)
 
     def principal_by_id(self, principal_id: str) -> Principal:
         """Read a person afresh by the immutable id, through the service account.
@@ -161,9 +168,10 @@ class LdapDirectory:
         if state is not None:
             raise PrincipalGone(principal_id, state)
         try:
-            return principal_of(entry, self._config, self._groups_of(entry))
+            person = principal_of(entry, self._config)
+            return replace(person, groups=self._groups_of(entry, person.username))
         except EntryUnusable as error:
-            raise PrincipalGone(principal_id, LoginCause.REFUSED_BY_DIRECTORY) from error
+            raise PrincipalGone(principal_id, error.cause) from error
 
     def principal_by_username(self, username: str) -> Principal:
         """Find a person without a password, for an operator's questions; the state of the account does not matter.
@@ -173,8 +181,7 @@ class LdapDirectory:
             DirectoryUnavailable: no answer.
         """
         entry, _ = self._find(username)
-        self._principal(entry)
-        return principal_of(entry, self._config, self._groups_of(entry))
+        return self._whole(entry, username)
 
     def group(self, name: str) -> DirectoryGroup:
         """Resolve a configured group: a DN, or a CN that is unique under the group base.
@@ -226,7 +233,16 @@ class LdapDirectory:
         try:
             return principal_of(entry, self._config)
         except EntryUnusable as error:
-            raise LoginRejected(LoginCause.REFUSED_BY_DIRECTORY, detail=str(error)) from error
+            raise LoginRejected(error.cause, detail=str(error)) from error
+
+    def _whole(self, entry: Entry, claimed_username: str) -> Principal:
+        """The person found by that name, with groups."""
+        person = self._principal(entry)
+        try:
+            groups = self._groups_of(entry, person.username, found_by=claimed_username)
+        except EntryUnusable as error:
+            raise LoginRejected(error.cause, principal=person, detail=str(error)) from error
+        return replace(person, groups=groups)
 
     def _people_matching(
         self, connection: Connection, wanted: Mapping[str, Filter], deadline: float
@@ -237,15 +253,42 @@ class LdapDirectory:
                 base, Scope.SUBTREE, all_of(self._people, term), self._person_attributes, size_limit=_AMBIGUOUS
             )
             answer = connection.search(question, deadline)
-            if answer.code not in (_SUCCESS, _SIZE_LIMIT):
+            if not _is_whole(answer):
                 _raise_unanswered(question, answer, "directory.user_bases")
             # Bases may lie within one another.
             found.update((entry.dn, entry) for entry in answer.entries)
         return list(found.values())
 
-    def _groups_of(self, entry: Entry) -> frozenset[DirectoryGroup]:
-        groups, _ = self._servers.read(lambda connection, deadline: self._groups.groups_of(entry, connection, deadline))
+    def _groups_of(self, entry: Entry, username: str, found_by: str | None = None) -> frozenset[DirectoryGroup]:
+        """The groups of a person whose username is nobody else's.
+
+        Raises:
+            EntryUnusable: somebody else has the same username; they were found by another name (mail, the id).
+        """
+        unique = self._server_keeps_usernames_unique or self._is_proved_unique(username, found_by)
+
+        def ask(connection: Connection, deadline: float) -> frozenset[DirectoryGroup] | None:
+            if not unique:
+                same = equals(self._schema.username_attribute, username)
+                if len(self._people_matching(connection, dict.fromkeys(self._config.user_bases, same), deadline)) > 1:
+                    return None
+            return self._groups.groups_of(entry, connection, deadline)
+
+        groups, _ = self._servers.read(ask)
+        if groups is None:
+            # Two people would share a home prefix and a role session name.
+            text = f"somebody else has the same {self._schema.username_attribute}"
+            raise EntryUnusable(text, LoginCause.AMBIGUOUS_USERNAME)
         return groups
+
+    def _is_proved_unique(self, username: str, found_by: str | None) -> bool:
+        """Whether the search that found the person would have found anybody else of that username."""
+        return (
+            found_by is not None
+            and "\\" not in found_by
+            and found_by.casefold() == username.casefold()
+            and self._schema.username_attribute in self._schema.login_attributes
+        )
 
     def _groups_named(self, connection: Connection, name: str, deadline: float) -> Sequence[Entry]:
         dn = _as_dn(name)
@@ -259,7 +302,7 @@ class LdapDirectory:
                 size_limit=_AMBIGUOUS,
             )
             answer = connection.search(question, deadline)
-            if answer.code not in (_SUCCESS, _SIZE_LIMIT):
+            if not _is_whole(answer):
                 _raise_unanswered(question, answer, "directory.group_base")
             return answer.entries
         if self._searches_group_base_only and not is_below(dn, self._config.group_base):
@@ -268,7 +311,7 @@ class LdapDirectory:
         answer = connection.search(question, deadline)
         if answer.code in _NOT_THERE:
             return ()
-        if answer.code != _SUCCESS:
+        if answer.code != SUCCESS:
             _raise_unanswered(question, answer, "directory.group_base")
         return answer.entries
 
@@ -281,9 +324,14 @@ class LdapDirectory:
         answer = connection.search(question, deadline)
         if question.scope is Scope.BASE and answer.code in _NOT_THERE:
             return ()
-        if answer.code != _SUCCESS:
+        if answer.code != SUCCESS:
             _raise_unanswered(question, answer, "directory.group_base")
         return answer.entries
+
+
+def _is_whole(answer: SearchAnswer) -> bool:
+    """Whether nothing is missing: all that there is, or enough of it to know that it is ambiguous."""
+    return answer.code == SUCCESS or (answer.code == _SIZE_LIMIT and len(answer.entries) >= _AMBIGUOUS)
 
 
 def _raise_unanswered(question: Search, answer: SearchAnswer, setting: str) -> NoReturn:

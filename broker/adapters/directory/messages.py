@@ -48,6 +48,10 @@ _LONGEST_LENGTH: Final = 4
 # Far above any entry (5,000 group names are 0.5 MB), far below what a worker has.
 LONGEST_MESSAGE: Final = 64 * 1024 * 1024
 
+SUCCESS: Final = 0
+# Results that speak of the server's state, not of the question: operationsError, busy, unavailable, other.
+SERVER_TROUBLE: Final = frozenset({1, 51, 52, 80})
+
 
 class MalformedAnswer(Exception):
     """What the server sent is not an LDAP answer."""
@@ -129,7 +133,7 @@ class Message:
         id: of the request it answers; 0: nobody asked.
         kind: the application tag.
         code: the result code; None for entries and references.
-        text: the server's diagnostic message.
+        text: the server's diagnostic message, on one line.
         entry: for a search entry.
         policy_error: from the password policy control.
         password_expired: the older control of 389 Directory Server: bound, but only to change the password.
@@ -314,7 +318,7 @@ def _typed(message_id: int, kind: int, payload: Sequence[Any], controls: Sequenc
         message_id,
         kind,
         code=int(payload[0][3]),
-        text=payload[2][3].decode("utf-8", "replace"),
+        text=_one_line(payload[2][3]),
         policy_error=policy_error,
         password_expired=password_expired,
     )
@@ -336,6 +340,11 @@ def _ignored(message: bytes, start: int, stop: int) -> None:
 
 def _unsigned(message: bytes, start: int, stop: int) -> int:
     return int.from_bytes(message[start:stop], "big")
+
+
+def _one_line(value: bytes) -> str:
+    text = value.decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _text(value: bytes) -> str | None:

@@ -9,7 +9,8 @@ from typing import Final
 
 from broker.adapters.directory.config import DirectoryConfig, DirectorySchema
 from broker.adapters.directory.messages import Entry, Filter, equals
-from broker.core.principal import DirectoryGroup, Principal
+from broker.core.errors import LoginCause
+from broker.core.principal import Principal
 
 _ID_OCTETS: Final = 16
 _BASE32_PADDING: Final = "======"
@@ -18,7 +19,15 @@ _NS_UNIQUE_ID: Final = "nsuniqueid"
 
 
 class EntryUnusable(ValueError):
-    """An entry lacks what makes it a person of ours; the text names the attribute, not the value."""
+    """An entry lacks what makes it a person of ours; the text names the attribute, not the value.
+
+    Attributes:
+        cause: for the audit.
+    """
+
+    def __init__(self, why: str, cause: LoginCause = LoginCause.REFUSED_BY_DIRECTORY) -> None:
+        super().__init__(why)
+        self.cause = cause
 
 
 def person_attributes(schema: DirectorySchema, config: DirectoryConfig) -> tuple[str, ...]:
@@ -32,8 +41,8 @@ def person_attributes(schema: DirectorySchema, config: DirectoryConfig) -> tuple
     return tuple(dict.fromkeys(names))
 
 
-def principal_of(entry: Entry, config: DirectoryConfig, groups: frozenset[DirectoryGroup] = frozenset()) -> Principal:
-    """The person of an entry. A mapped attribute that is not text counts as missing.
+def principal_of(entry: Entry, config: DirectoryConfig) -> Principal:
+    """The person of an entry, without groups. A mapped attribute that is not text counts as missing.
 
     Raises:
         EntryUnusable: the username or the id is missing, has several values or is malformed.
@@ -46,7 +55,6 @@ def principal_of(entry: Entry, config: DirectoryConfig, groups: frozenset[Direct
         id=principal_id(entry, schema),
         username=username,
         display_name=next(iter(entry.texts(schema.display_name_attribute)), username),
-        groups=groups,
         attributes={ours: values for ours, theirs in config.attributes.items() if (values := entry.texts(theirs))},
     )
 

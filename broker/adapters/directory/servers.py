@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NoReturn, TypeVar
 
-from broker.adapters.directory.bind_answers import describe
+from broker.adapters.directory.bind_answers import describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, ServerAddress
 from broker.adapters.directory.connection import Connection, ConnectionFailed
-from broker.adapters.directory.messages import Message
+from broker.adapters.directory.messages import SERVER_TROUBLE, Message
 from broker.core.credentials import Secret
-from broker.core.errors import DirectoryUnavailable, Fault, SettingsInvalid
+from broker.core.errors import BrokerError, DirectoryUnavailable, Fault, SettingsInvalid
 
 T = TypeVar("T")
 
@@ -53,12 +53,7 @@ class Kept:
         """One that is still open; None when there is none."""
         while True:
             with self._lock:
-                if self._process != os.getpid():
-                    # Forked: the parent speaks on these. They are let go without a word.
-                    self._process = os.getpid()
-                    for connection, _ in self._idle:
-                        connection.abandon()
-                    self._idle.clear()
+                self._forget_those_of_the_parent()
                 if not self._idle:
                     return None
                 connection, since = self._idle.pop()
@@ -77,10 +72,20 @@ class Kept:
     def clear(self) -> None:
         """Close all."""
         with self._lock:
+            self._forget_those_of_the_parent()
             idle = [connection for connection, _ in self._idle]
             self._idle.clear()
         for connection in idle:
             connection.close()
+
+    def _forget_those_of_the_parent(self) -> None:
+        """After a fork the parent still speaks on what was open; here they are let go without a word."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        for connection, _ in self._idle:
+            connection.abandon()
+        self._idle.clear()
 
 
 class Server:
@@ -186,16 +191,19 @@ class Servers:
         return self._asked(server, self._open_as_service(server), ask)
 
     def _asked(self, server: Server, connection: Connection, ask: Callable[[Connection, float], T]) -> T:
+        in_order = False
         try:
             answer = ask(connection, time.monotonic() + self._operation_seconds)
-        except ConnectionFailed:
-            connection.abandon()
+            in_order = True
+        except BrokerError:
+            # The answer is whole, and not what it should be.
+            in_order = True
             raise
-        except BaseException:
-            # The question may be half asked.
-            connection.close()
-            raise
-        server.searching.give_back(connection)
+        finally:
+            if in_order:
+                server.searching.give_back(connection)
+            else:
+                connection.abandon()
         return answer
 
     def _open(self, server: Server) -> Connection:
@@ -208,10 +216,10 @@ class Servers:
         except ConnectionFailed:
             connection.abandon()
             raise
-        if answer.code == 0:
+        if refusal(answer) is None:
             return connection
         connection.close()
-        if answer.code in (51, 52):  # busy, unavailable: it has not looked at the password
+        if answer.code in SERVER_TROUBLE:  # it has not looked at the password
             raise ConnectionFailed(f"it answered {describe(answer)}")
         raise _ServiceAccountRefused(describe(answer))
 

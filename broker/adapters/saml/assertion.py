@@ -6,7 +6,7 @@ Source: OASIS saml-core-2.0-os (element order as in saml-schema-assertion-2.0.xs
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from lxml import etree
@@ -23,7 +23,7 @@ BEARER: Final = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 URI_NAME: Final = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri"
 SUCCESS: Final = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
-_AFTER_ISSUER: Final = 1
+_RESPONSE_END: Final = b"</samlp:Response>"
 
 
 class SamlAssertionSigner:
@@ -38,16 +38,21 @@ class SamlAssertionSigner:
 
         Only the assertion is signed: AWS needs no more, and a second signature would double the cost.
         """
-        assertion = _assertion(claims)
-        sign_enveloped(assertion, self._key, _AFTER_ISSUER)
-        response = _response(claims)
-        response.append(assertion)
-        return SignedAssertion(id=claims.id, response=Secret(base64.b64encode(etree.tostring(response)).decode()))
+        assertion = sign_enveloped(_assertion(claims), self._key, b"<saml:Subject>")
+        # The signed bytes go into the Response as they are: parsing them again would only cost time.
+        shell = etree.tostring(_response(claims)).removesuffix(_RESPONSE_END)
+        return SignedAssertion(
+            id=claims.id, response=Secret(base64.b64encode(shell + assertion + _RESPONSE_END).decode())
+        )
 
 
 def saml_time(moment: datetime) -> str:
-    """xs:dateTime in UTC; milliseconds, as many readers take no more digits."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    """xs:dateTime in UTC; milliseconds, as many readers take no more digits.
+
+    Args:
+        moment: aware, of any zone.
+    """
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _response(claims: AssertionClaims) -> etree._Element:

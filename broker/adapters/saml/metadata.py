@@ -24,7 +24,7 @@ _BINDINGS: Final = (
     "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect",
     "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST",
 )
-_FIRST: Final = 0
+_DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def build_metadata(entity_id: str, sign_on_url: str, active: SigningKey, published: Sequence[SigningKey] = ()) -> bytes:
@@ -57,5 +57,4 @@ def build_metadata(entity_id: str, sign_on_url: str, active: SigningKey, publish
     etree.SubElement(provider, f"{{{MD}}}NameIDFormat").text = PERSISTENT
     for binding in _BINDINGS:
         etree.SubElement(provider, f"{{{MD}}}SingleSignOnService", {"Binding": binding, "Location": sign_on_url})
-    sign_enveloped(root, active, _FIRST)
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    return _DECLARATION + sign_enveloped(root, active, b"<md:IDPSSODescriptor ")

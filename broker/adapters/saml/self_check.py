@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from lxml import etree
 from onelogin.saml2.errors import OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError
 from onelogin.saml2.idp_metadata_parser import OneLogin_Saml2_IdPMetadataParser
 from onelogin.saml2.response import OneLogin_Saml2_Response
@@ -58,7 +59,7 @@ def check_signer(signer: AssertionSigner, metadata: bytes, entity_id: str, now: 
         )
         request = {"https": "on", "http_host": _HOST, "script_name": "/acs", "get_data": {}, "post_data": {}}
         OneLogin_Saml2_Response(settings, response).is_valid(request, raise_exceptions=True)
-    except (OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError, KeyError) as error:
+    except (OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError, etree.LxmlError, ValueError, KeyError) as error:
         raise SigningKeyUnusable(
             Fault(
                 "saml.keys",

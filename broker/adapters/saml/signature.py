@@ -39,24 +39,28 @@ def canonical(element: etree._Element) -> bytes:
     return etree.tostring(element, method="c14n", exclusive=True, with_comments=False)
 
 
-def sign_enveloped(element: etree._Element, key: SigningKey, position: int) -> None:
-    """Put a signature over the whole element into it.
+def sign_enveloped(element: etree._Element, key: SigningKey, before: bytes) -> bytes:
+    """The canonical XML of an element with a signature over the whole of it.
+
+    Canonicalised once: the signature goes into those very bytes, and what a verifier takes out of them again is what
+    was signed.
 
     Args:
         element: the root of its document, with an ``ID`` attribute of our own making (an NCName).
         key: signs RSASSA-PKCS1-v1_5 with SHA-256.
-        position: index among the element's children; the schema says where (after Issuer in an assertion, first in
-            metadata).
+        before: how the child begins that has to follow the signature (the schema says which: the one after Issuer in
+            an assertion, the first in metadata), such as ``<saml:Subject>``. A ``<`` is always the beginning of a tag
+            in canonical XML, so no value can look like it.
     """
-    digest = base64.b64encode(hashlib.sha256(canonical(element)).digest()).decode()
+    unsigned = canonical(element)
+    place = unsigned.index(before)
+    digest = base64.b64encode(hashlib.sha256(unsigned).digest()).decode()
     signed_info = _SIGNED_INFO.format(id=element.attrib["ID"], digest=digest)
     value = base64.b64encode(key.sign(signed_info.encode())).decode()
     certificate = base64.b64encode(key.certificate_der).decode()
-    element.insert(
-        position,
-        etree.fromstring(
-            f'<ds:Signature xmlns:ds="{DS}">{signed_info}<ds:SignatureValue>{value}</ds:SignatureValue>'
-            f"<ds:KeyInfo><ds:X509Data><ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>"
-            "</ds:Signature>"
-        ),
+    signature = (
+        f'<ds:Signature xmlns:ds="{DS}">{signed_info}<ds:SignatureValue>{value}</ds:SignatureValue>'
+        f"<ds:KeyInfo><ds:X509Data><ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>"
+        "</ds:Signature>"
     )
+    return unsigned[:place] + signature.encode() + unsigned[place:]

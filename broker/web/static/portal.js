@@ -1,0 +1,68 @@
+// What JavaScript adds: copy buttons, local times, one submission for a double click, and the demo's "Fill in".
+// Every page works without it.
+"use strict";
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const block = document.getElementById(button.dataset.copy);
+  const status = document.getElementById("copy-status");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    status.textContent = "";
+    try {
+      await navigator.clipboard.writeText(block.textContent);
+      status.textContent = status.dataset.copied;
+      button.classList.add("done");
+      setTimeout(() => button.classList.remove("done"), 2000);
+    } catch {
+      // No clipboard outside secure contexts, or not allowed: leave the rest to the keyboard.
+      getSelection().selectAllChildren(block);
+      block.focus();
+      status.textContent = status.dataset.failed;
+    }
+  });
+}
+
+const language = document.documentElement.lang;
+const sameDay = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
+const otherDay = new Intl.DateTimeFormat(language, {
+  month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+});
+
+for (const time of document.querySelectorAll("time[data-local-time]")) {
+  const moment = new Date(time.dateTime);
+  if (moment.getTimezoneOffset() === 0) continue;
+  const local = document.createElement("span");
+  local.className = "local-time";
+  const here = moment.getDate() === moment.getUTCDate() ? sameDay : otherDay;
+  local.textContent = here.format(moment);
+  time.append(" ", local);
+}
+
+for (const form of document.querySelectorAll("form[data-submit-once]")) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.submitted) {
+      event.preventDefault();
+      return;
+    }
+    form.dataset.submitted = "yes";
+    form.querySelector("button[type=submit]").classList.add("busy");
+    // A download, a blocked redirect or the back button leaves the page as it is: never lock a form for good.
+    setTimeout(() => release(form), 5000);
+  });
+}
+
+addEventListener("pageshow", () => document.querySelectorAll("form[data-submit-once]").forEach(release));
+
+function release(form) {
+  delete form.dataset.submitted;
+  form.querySelector("button[type=submit]").classList.remove("busy");
+}
+
+for (const button of document.querySelectorAll("[data-fill-username]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    document.getElementById("username").value = button.dataset.fillUsername;
+    document.getElementById("password").value = button.dataset.fillPassword;
+    document.querySelector(".sign-in-panel button[type=submit]").focus();
+  });
+}
