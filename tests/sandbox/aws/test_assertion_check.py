@@ -668,6 +668,24 @@ def test_a_foreign_issuer_is_refused_with_the_words_of_aws(registered: IdentityP
             id="short session",
         ),
         pytest.param(
+            Claims(session_duration="1h"),
+            "InvalidIdentityToken",
+            "SessionDuration in AuthnResponse must be between 900 and 43200 seconds",
+            id="session in words",
+        ),
+        pytest.param(
+            Claims(roles=(f"{role()},{provider()},something else",)),
+            "InvalidIdentityToken",
+            "Your request included an invalid SAML response",
+            id="a pair and something else",
+        ),
+        pytest.param(
+            Claims(tags={"k" * 129: "v"}), "InvalidIdentityToken", "A PrincipalTag key is not valid", id="long tag key"
+        ),
+        pytest.param(
+            Claims(tags={"a*": "v"}), "InvalidIdentityToken", "A PrincipalTag key is not valid", id="star in tag key"
+        ),
+        pytest.param(
             Claims(tags={"aws:Department": "x"}),
             "InvalidIdentityToken",
             "A PrincipalTag key is not valid",
@@ -740,6 +758,143 @@ def test_the_assertion_is_good_until_the_last_second_of_its_five_minutes(registe
     assert verify_response(encoded, registered, issued + timedelta(seconds=299)).subject == "alice-id"
     with pytest.raises(AssertionRefusedError, match="within 5 minutes"):
         verify_response(encoded, registered, issued + timedelta(seconds=302))
+
+
+# --- the shape of the document: each case is signed after it was bent, so that only the shape is wrong
+
+
+def bent(edit: Callable[[etree._Element, etree._Element], None]) -> str:
+    """Return a response that was edited first and signed, at the response, afterwards."""
+    root = etree.fromstring(response_xml(Claims(), assertion_xml(Claims())))
+    edit(root, find(root, "saml:Assertion"))
+    sign(root)
+    return encode(root)
+
+
+def again(parent: etree._Element, path: str) -> None:
+    """Repeat an element beside itself."""
+    original = find(parent, path)
+    original.addnext(copy.deepcopy(original))
+
+
+def without(parent: etree._Element, path: str) -> None:
+    """Take an element out."""
+    element = find(parent, path)
+    holder = element.getparent()
+    assert holder is not None
+    holder.remove(element)
+
+
+def attribute(assertion: etree._Element, name: str) -> etree._Element:
+    return find(assertion, f"saml:AttributeStatement/saml:Attribute[@Name='{ATTRIBUTES}{name}']")
+
+
+def into_extensions(root: etree._Element, assertion: etree._Element) -> None:
+    etree.SubElement(root, f"{SAMLP}Extensions").append(assertion)
+
+
+CONFIRMATION = "saml:Subject/saml:SubjectConfirmation"
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (lambda root, _: root.set("Version", "1.1"), "not a SAML 2.0 response"),
+        (lambda _, assertion: assertion.set("Version", "1.1"), "not a SAML 2.0 assertion"),
+        (lambda _, assertion: assertion.attrib.pop("ID"), "not a SAML 2.0 assertion"),
+        (lambda root, _: etree.SubElement(root, f"{SAMLP}Response"), "exactly one assertion"),
+        (into_extensions, "exactly one assertion"),
+        (lambda _, assertion: without(assertion, "saml:Issuer"), "Issuer not present"),
+        (lambda root, _: again(root, "samlp:Status"), "status is not Success"),
+        (lambda root, _: without(root, "samlp:Status"), "status is not Success"),
+        (lambda _, assertion: again(assertion, CONFIRMATION), "exactly one bearer"),
+        (lambda _, assertion: without(assertion, CONFIRMATION), "exactly one bearer"),
+        (
+            lambda _, a: find(a, CONFIRMATION).set("Method", "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"),
+            "one bearer",
+        ),
+        (lambda _, a: again(a, f"{CONFIRMATION}/saml:SubjectConfirmationData"), "SubjectConfirmationData needs"),
+        (lambda _, a: find(a, f"{CONFIRMATION}/*").set("NotBefore", "2020-01-01T00:00:00Z"), "must not have NotBefore"),
+        (lambda _, a: find(a, f"{CONFIRMATION}/*").attrib.pop("NotOnOrAfter"), "a time is missing"),
+        (lambda _, assertion: again(assertion, "saml:Conditions"), "exactly one Conditions"),
+        (lambda _, assertion: without(assertion, "saml:Conditions"), "exactly one Conditions"),
+        (lambda _, assertion: assertion.attrib.pop("IssueInstant"), "a time is missing"),
+        (lambda _, assertion: assertion.set("IssueInstant", "2026-01-01T00:00:00+09:00"), "not in UTC"),
+        (lambda _, assertion: assertion.set("IssueInstant", "2026-13-01T00:00:00Z"), "a time is not a time"),
+        (lambda _, a: again(attribute(a, "RoleSessionName"), "saml:AttributeValue"), "exactly one value"),
+        (lambda _, a: etree.SubElement(find(attribute(a, "Role"), "*"), "x"), "elements where text is expected"),
+        (lambda _, a: etree.SubElement(find(a, "saml:Subject/saml:NameID"), "x"), "elements where text is expected"),
+        (lambda _, assertion: again(assertion, "saml:Subject/saml:NameID"), "Not authorized"),
+    ],
+)
+def test_a_document_of_another_shape_is_refused_although_it_is_well_signed(
+    registered: IdentityProvider, edit: Callable[[etree._Element, etree._Element], None], text: str
+) -> None:
+    assert text in str(refused(registered, bent(edit)))
+
+
+def test_each_of_several_audience_restrictions_must_be_met(registered: IdentityProvider) -> None:
+    def restrict(_: etree._Element, assertion: etree._Element) -> None:
+        again(assertion, "saml:Conditions/saml:AudienceRestriction")
+        find(assertion, "saml:Conditions/saml:AudienceRestriction/saml:Audience").text = "https://example.com/"
+
+    assert "required audience" in str(refused(registered, bent(restrict)))
+
+
+def test_a_response_needs_an_id_even_when_only_the_assertion_is_signed(registered: IdentityProvider) -> None:
+    root = signed_tree()
+    root.attrib.pop("ID")
+    assert "not a SAML 2.0 assertion" in str(refused(registered, encode(root)))
+
+
+def test_another_message_around_a_signed_assertion_is_refused(registered: IdentityProvider) -> None:
+    root = signed_tree()
+    root.tag = f"{SAMLP}ArtifactResponse"
+    assert "not a SAML 2.0 response" in str(refused(registered, encode(root)))
+
+
+def stray_signature(root: etree._Element) -> None:
+    etree.SubElement(root, f"{SAMLP}Extensions").append(copy.deepcopy(find(root, "saml:Assertion/ds:Signature")))
+
+
+def second_signature(root: etree._Element) -> None:
+    again(root, "saml:Assertion/ds:Signature")
+
+
+def extra_object(root: etree._Element) -> None:
+    etree.SubElement(find(root, "saml:Assertion/ds:Signature"), f"{DS}Object")
+
+
+def no_transforms(root: etree._Element) -> None:
+    without(root, ".//ds:Transforms")
+
+
+def method_parameter(root: etree._Element) -> None:
+    etree.SubElement(find(root, ".//ds:SignatureMethod"), f"{DS}HMACOutputLength").text = "1"
+
+
+@pytest.mark.parametrize(
+    "edit", [stray_signature, second_signature, extra_object, no_transforms, method_parameter], ids=lambda e: e.__name__
+)
+def test_a_signature_of_an_unexpected_shape_is_refused(
+    registered: IdentityProvider, edit: Callable[[etree._Element], None]
+) -> None:
+    root = signed_tree()
+    edit(root)
+    assert str(refused(registered, encode(root))) == "Response signature invalid"
+
+
+def test_more_than_a_hundred_thousand_characters_are_refused_unread(registered: IdentityProvider) -> None:
+    padded = signed_response() + "\n" * 100_000
+    assert str(refused(registered, padded)) == "Invalid base64 SAMLResponse"
+
+
+def test_source_identity_and_session_end_are_optional(registered: IdentityProvider) -> None:
+    found = verify(registered, signed_response(Claims(source_identity=None, session_duration="43200")))
+    assert (found.source_identity, found.session_duration) == ("", timedelta(hours=12))
+    ending = verify(registered, signed_response(Claims(session_not_on_or_after=timedelta(hours=2))))
+    assert ending.session_not_on_or_after is not None
+    assert timedelta(minutes=119) < ending.session_not_on_or_after - datetime.now(UTC) <= timedelta(hours=2)
 
 
 # --- metadata
