@@ -293,7 +293,7 @@ def decode(octets: bytes) -> Message:
     try:
         decoded = _decode_message(octets)
         return _typed(decoded["messageID"], decoded["protocolOp"], decoded["payload"], decoded["controls"] or ())
-    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MalformedAnswer(f"an answer cannot be decoded ({type(error).__name__})") from error
 
 

@@ -12,6 +12,7 @@ PEOPLE: Final = f"ou=people,{SUFFIX}"
 GROUPS: Final = f"ou=groups,{SUFFIX}"
 CONTRACTORS: Final = f"ou=contractors,{SUFFIX}"
 SERVICE_DN: Final = f"cn=broker,ou=services,{SUFFIX}"
+RESET_SERVICE_DN: Final = f"cn=reset,ou=services,{SUFFIX}"
 SERVICE_PASSWORD: Final = "the broker's own, not a person's"
 ALICE_UUID: Final = "6d2f1c1e-9a51-4c1d-8a36-0d9c5f3e7a10"
 
@@ -73,6 +74,13 @@ def _entries() -> Iterator[str]:
     )
     yield _policy("default", pwdLockout="TRUE", pwdMaxFailure="3", pwdMustChange="TRUE")
     yield _policy("lax", pwdLockout="FALSE")
+    yield entry(
+        RESET_SERVICE_DN,
+        objectClass=("applicationProcess", "simpleSecurityObject"),
+        cn="reset",
+        userPassword=SERVICE_PASSWORD,
+        pwdReset="TRUE",
+    )
     yield _policy("expired", pwdMaxAge="60")
     yield _policy("grace", pwdMaxAge="60", pwdGraceAuthNLimit="3")
     yield _person("alice", entryUUID=ALICE_UUID, memberOf=f"cn=engineers,{GROUPS}", mail="alice@corp.example")
@@ -85,7 +93,7 @@ def _entries() -> Iterator[str]:
     yield _person("graceful", pwdPolicySubentry=f"cn=grace,ou=policies,{SUFFIX}", pwdChangedTime="20200101000000Z")
     for number, username in enumerate(HOSTILE_USERNAMES):
         yield _person(username, dn=f"cn=hostile {number},{PEOPLE}")
-    yield _person("twice")
+    yield _person("twice", mail="twice@corp.example")
     yield _person("twice", dn=f"uid=twice,{CONTRACTORS}")
     yield _person("two-names", uid=("two-names", "second"))
     yield entry(

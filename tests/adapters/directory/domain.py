@@ -21,6 +21,7 @@ OPERATOR_PASSWORD: Final = "Operator's passwörd 1"
 LOCKOUT_THRESHOLD: Final = 3
 # In Windows' FILETIME: the year 2012, long ago for an account and for a password.
 LONG_AGO: Final = "130000000000000000"
+IN_2100: Final = "157469184000000000"
 JAPANESE_CN: Final = "山田 花子"
 SPECIAL_CN: Final = 'Pat "the" O\'Neil, Jr. (Ops) <*> + \\ #1 = ä'
 SPECIAL_USERNAME: Final = "o'neil(ops)$1"
@@ -35,6 +36,7 @@ NESTED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Everyone Else": ((), ("Staff",)),
     "Finance": (("bruno",), ()),
 }
+MAILING_LIST: Final = "Newsletter"
 PLAIN_PEOPLE: Final = ("alice", "bruno", "carla", "leaver", "renamed", "moved", "lockable", "watched", "typist")
 
 
@@ -101,6 +103,7 @@ def people(password: Callable[[str], dict[str, Value]]) -> Iterator[str]:
     yield person("expired", accountExpires=LONG_AGO)
     yield person("must-change", pwdLastSet="0")
     yield person("stale")
+    yield person("ending", accountExpires=IN_2100)
 
 
 def members() -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -109,6 +112,7 @@ def members() -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield group_dn(name), name, (*map(person_dn, direct), *map(group_dn, nested))
     special = (person_dn("carla"), person_dn(JAPANESE_CN), person_dn(SPECIAL_CN))
     yield group_dn(HOSTILE_GROUP), "hostile", special
+    yield group_dn(MAILING_LIST), MAILING_LIST, (person_dn("alice"),)
     for unit in ("East", "West"):
         yield f"CN=Operators,OU={unit},{GROUPS}", f"Operators {unit}", ()
     yield f"CN=Directory Operators,{GROUPS}", "Directory Operators", (OPERATOR_DN,)
@@ -118,7 +122,8 @@ def group(dn: str, account: str, *extra: tuple[str, tuple[str, ...]]) -> str:
     attributes: dict[str, Value | tuple[Value, ...]] = {
         "objectClass": ("top", "group"),
         "sAMAccountName": account,
-        "groupType": "-2147483646",
+        # A global group: of security, or for mail only.
+        "groupType": "2" if account == MAILING_LIST else "-2147483646",
     }
     return entry(dn, {**attributes, **{name: values for name, values in extra if values}})
 

@@ -28,6 +28,7 @@ class Action(Enum):
     DRIP = auto()  # an octet now and then
     GARBAGE = auto()  # an answer that is not LDAP
     MISMATCH = auto()  # an answer to another question
+    BUSY = auto()  # result 51
     NOTICE = auto()  # a notice of disconnection (RFC 4511 section 4.4.1)
 
 
@@ -130,6 +131,11 @@ class Proxy:
             self._stopped.wait(30)
         elif action is Action.RESET:
             _reset(client)
+        elif action is Action.BUSY:
+            number = request[_header(request) : _header(request) + 2 + id_length]
+            result = _tlv(tag + (2 if tag == SEARCH else 1), b"\x0a\x01\x33\x04\0", _tlv(0x04, b"too\nbusy"))
+            client.sendall(_tlv(0x30, number, result))
+            return True
         elif action in _CANNED:
             client.sendall(_CANNED[action])
         else:

@@ -222,6 +222,20 @@ def test_an_account_expires_by_the_clock(samba: Samba) -> None:
     directory.close()
 
 
+def test_an_account_that_has_expired_by_our_clock_is_refused_though_the_server_lets_it_in(
+    controller: Controller,
+) -> None:
+    directory = directory_on(controller)
+    assert directory.authenticate("ending", Secret(password_of("ending"))).username == "ending"
+    ahead = LdapDirectory(
+        directory._config, Secret(domain.SERVICE_PASSWORD), clock=lambda: datetime(2101, 1, 1, tzinfo=UTC)
+    )
+    refused = sign_in(ahead, "ending")
+    assert (refused.cause, refused.detail) == (LoginCause.ACCOUNT_EXPIRED, "account state")
+    ahead.close()
+    directory.close()
+
+
 def test_the_id_outlives_a_rename(samba: Samba) -> None:
     directory = directory_on(samba)
     before = directory.authenticate("renamed", Secret(password_of("renamed")))
@@ -276,7 +290,16 @@ def test_a_group_of_special_characters_is_resolved_and_matched(directory: LdapDi
 
 @pytest.mark.parametrize(
     ("name", "matches"),
-    [("no such group", 0), ("Operators", 2), ("*", 0), ("alice", 0), (person_dn("alice"), 0), (f"CN=x,{GROUPS}", 0)],
+    [
+        ("no such group", 0),
+        (domain.MAILING_LIST, 0),
+        (group_dn(domain.MAILING_LIST), 0),
+        ("Operators", 2),
+        ("*", 0),
+        ("alice", 0),
+        (person_dn("alice"), 0),
+        (f"CN=x,{GROUPS}", 0),
+    ],
 )
 def test_a_group_that_is_missing_or_not_unique_is_not_resolved(
     directory: LdapDirectory, name: str, matches: int

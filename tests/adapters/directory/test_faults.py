@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -174,6 +174,11 @@ def test_a_server_that_refuses_starttls_is_never_sent_a_password(make_directory:
     assert company.SERVICE_PASSWORD.encode() not in heard.octets
 
 
+def test_an_answer_to_starttls_that_is_none_is_refused(make_directory: MakeDirectory) -> None:
+    directory = make_directory(servers=(answer_once(b"220 mail.example ESMTP\r\n").url,), start_tls=True, **QUICK)
+    assert "StartTLS: the server does not speak LDAP" in unavailable(directory)
+
+
 def test_octets_in_the_clear_after_starttls_are_not_taken_for_answers(make_directory: MakeDirectory) -> None:
     injected = bytes.fromhex("300c02010178070a01000400") + b"\x04\x00" + bytes.fromhex("300c02010261070a010004000400")
     directory = make_directory(servers=(answer_once(injected).url,), start_tls=True, **QUICK)
@@ -208,6 +213,32 @@ def test_a_refused_service_account_is_said_with_the_settings_to_check(make_direc
     assert "directory.bind_dn" in text
     assert "directory.bind_password_file" in text
     assert "not the password" not in text
+
+
+def test_a_service_account_that_must_change_its_password_is_refused_too(make_directory: MakeDirectory) -> None:
+    text = unavailable(make_directory(bind_dn=company.RESET_SERVICE_DN))
+    assert "result 0, password policy 2, must-change-password" in text
+
+
+def test_a_service_account_whose_name_is_no_dn_is_said_to_be_refused(make_directory: MakeDirectory) -> None:
+    text = unavailable(make_directory(bind_dn="broker"))
+    assert "'broker' was refused" in text
+    assert "result 34" in text
+
+
+def test_a_refused_service_account_is_asked_again_in_time_and_all_is_well(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.adapters.directory.servers._FIRST_HOLD_SECONDS", 0.2)
+    server = make_slapd()
+    directory = make_directory(password="tomorrow's password", servers=(server.tls_url,))
+    assert "was refused" in unavailable(directory)
+    server.modify(
+        f"dn: {company.SERVICE_DN}\nchangetype: modify\nreplace: userPassword\nuserPassword: tomorrow's password\n"
+    )
+    assert "was refused" in unavailable(directory)
+    time.sleep(0.3)
+    assert alice(directory) == "alice"
 
 
 def test_a_refused_service_account_is_not_tried_again_at_every_sign_in_nor_on_every_server(
@@ -295,6 +326,35 @@ def test_a_server_that_breaks_off_a_search_is_left_for_the_next(
     assert alice(directory) == "alice"
 
 
+@pytest.mark.parametrize("tag", [BIND, SEARCH])
+def test_a_busy_server_is_left_for_the_next(make_directory: MakeDirectory, make_proxy: MakeProxy, tag: int) -> None:
+    first, second = make_proxy(only_for(tag, Action.BUSY)), make_proxy()
+    assert alice(make_directory(servers=(first.url, second.url))) == "alice"
+    assert "result 51" in unavailable(make_directory(servers=(first.url,))) or tag == SEARCH
+
+
+def test_a_server_that_is_too_busy_to_judge_a_password_has_answered(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    first, second = make_proxy(), make_proxy()
+    directory = make_directory(servers=(first.url, second.url))
+    directory.check()
+    first.behaviour = only_for(BIND, Action.BUSY)
+    assert "could not judge a password: result 51" in unavailable(directory)
+    assert second.count(BIND) == 0
+
+
+def test_many_hanging_servers_do_not_cost_a_timeout_each(make_directory: MakeDirectory) -> None:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        urls = tuple(f"ldaps://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        directory = make_directory(servers=urls, **QUICK)
+        with within(2.9 * TIMEOUT):
+            text = unavailable(directory)
+    assert urls[0] in text
+    assert urls[4] not in text
+
+
 def test_groups_are_read_from_the_next_server_when_the_first_dies_after_the_bind(
     make_directory: MakeDirectory, make_proxy: MakeProxy
 ) -> None:
@@ -345,6 +405,20 @@ def test_a_connection_that_cannot_be_opened_for_the_bind_sends_the_password_else
     first.behaviour = dies_after_the_search
     assert alice(directory) == "alice"
     assert second.count(BIND) > 0
+    second.refuse()
+    second.drop_all()
+    assert "Connection refused" in unavailable(directory)
+
+
+def test_a_server_that_dies_before_the_bind_is_unavailable(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    directory.check()
+    proxy.refuse()
+    assert "connection: Connection refused" in unavailable(directory)
+    assert proxy.count(BIND) == 1
 
 
 # --- Kept connections --------------------------------------------------------------------------------------------
@@ -451,11 +525,27 @@ def test_a_forked_worker_opens_connections_of_its_own(make_directory: MakeDirect
         status = 1
         try:
             status = 0 if all(alice(directory) == "alice" for _ in range(3)) else 1
+            directory.close()
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert alice(directory) == "alice"
     assert proxy.connections == 4
+
+
+def test_a_forked_worker_that_ends_leaves_the_parents_connections_alone(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy()
+    directory = make_directory(servers=(proxy.url,))
+    assert alice(directory) == "alice"
+    child = os.fork()
+    if child == 0:
+        directory.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert alice(directory) == "alice"
+    assert proxy.connections == 2
 
 
 def test_nothing_is_connected_before_the_first_question(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:
@@ -476,6 +566,17 @@ def test_a_size_limit_that_cuts_the_groups_short_is_said_and_never_ignored(
     assert directory.principal_by_username("typist").groups == frozenset()
     with pytest.raises(DirectoryUnavailable, match="size limit was exceeded: raise it for the service account"):
         directory.principal_by_username("throng")
+
+
+def test_a_name_that_a_size_limit_may_have_hidden_is_not_taken_for_unique(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd
+) -> None:
+    tiny = make_slapd(size_limit="1")
+    directory = make_directory(servers=(tiny.tls_url,), user_bases=(SUFFIX,))
+    with pytest.raises(DirectoryUnavailable, match="size limit"):
+        directory.principal_by_username("twice")
+    with pytest.raises(DirectoryUnavailable, match="size limit"):
+        directory.group("operators")
 
 
 def test_a_person_in_five_thousand_groups_among_ten_thousand_people_signs_in(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,14 @@ def test_an_id_is_found_again_by_what_it_was_read_from(octets: bytes) -> None:
     text = str(uuid.UUID(bytes=octets))
     assert principal_id(Entry("cn=x", {"entryuuid": (text.upper().encode(),)}), OPENLDAP) == guid
     assert id_filter(guid, OPENLDAP) == equals("entryUUID", text)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_an_id_of_389_directory_server_is_asked_for_as_that_writes_it(octets: bytes) -> None:
+    schema = replace(OPENLDAP, id_attribute="nsUniqueId")
+    text = "-".join(octets[start : start + 4].hex() for start in range(0, 16, 4))
+    guid = principal_id(Entry("cn=x", {"nsuniqueid": (text.encode(),)}), schema)
+    assert id_filter(guid, schema) == equals("nsUniqueId", text)
 
 
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))

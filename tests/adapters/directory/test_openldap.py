@@ -98,6 +98,19 @@ def test_a_name_in_two_bases_is_ambiguous(make_directory: MakeDirectory) -> None
     assert make_directory().authenticate("twice", Secret(password_of("twice"))).username == "twice"
 
 
+def test_two_people_of_one_username_are_refused_by_every_road_that_tells_them_apart(
+    make_directory: MakeDirectory,
+) -> None:
+    both = make_directory(user_bases=(company.PEOPLE, company.CONTRACTORS), login_attributes=("uid", "mail"))
+    refused = sign_in(both, "twice@corp.example", password_of("twice"))
+    assert (refused.cause, refused.detail) == (LoginCause.AMBIGUOUS_USERNAME, "somebody else has the same uid")
+    one = make_directory().principal_by_username("twice")
+    with pytest.raises(PrincipalGone) as gone:
+        both.principal_by_id(one.id)
+    assert gone.value.cause is LoginCause.AMBIGUOUS_USERNAME
+    assert both.authenticate("alice@corp.example", Secret(password_of("alice"))).username == "alice"
+
+
 def test_bases_within_one_another_find_a_person_once(make_directory: MakeDirectory) -> None:
     nested = make_directory(user_bases=(company.PEOPLE, f"{company.PEOPLE}", SUFFIX))
     assert nested.authenticate("alice", Secret(password_of("alice"))).username == "alice"
