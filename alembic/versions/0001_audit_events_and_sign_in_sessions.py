@@ -15,10 +15,6 @@ depends_on: str | None = None
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 MOMENT = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
 
-REFUSED = (
-    "kind = 'login.rejected' OR kind = 'issuance.rejected' OR kind = 'console.rejected' OR kind = 'admin.rejected'"
-)
-
 SQLITE_APPEND_ONLY = (
     """
     CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event
@@ -117,8 +113,15 @@ def upgrade() -> None:
         "id",
         where="principal_username IS NOT NULL AND entitlement IS NOT NULL",
     )
-    index("ix_audit_event_refused_username", "principal_username", "time", "id", where=REFUSED)
-    index("ix_audit_event_refused_entitlement", "entitlement", "time", "id", where=REFUSED)
+    index(
+        "ix_audit_event_username_kind",
+        "principal_username",
+        "kind",
+        "time",
+        "id",
+        where="principal_username IS NOT NULL",
+    )
+    index("ix_audit_event_entitlement_kind", "entitlement", "kind", "time", "id", where="entitlement IS NOT NULL")
     index("ix_audit_event_live", "principal_id", "expiry", where="kind = 'issuance.succeeded'")
     for statement in SQLITE_APPEND_ONLY if op.get_bind().dialect.name == "sqlite" else POSTGRESQL_APPEND_ONLY:
         op.execute(statement)

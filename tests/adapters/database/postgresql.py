@@ -72,6 +72,10 @@ class PostgresqlServer:
                 stderr=log,
                 cwd="/",
             )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        assert self._process is not None
         for _ in range(200):
             try:
                 psycopg.connect(self.conninfo("postgres"), connect_timeout=5).close()

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event as engine_event
 from sqlalchemy import select
+from sqlalchemy.exc import StatementError
 
 from broker.adapters.database import audit_log
 from broker.adapters.database.audit_log import SqlAuditLog
@@ -148,6 +150,11 @@ def test_times_come_back_in_utc(sql_log: SqlAuditLog) -> None:
     assert event.time.tzinfo is UTC
 
 
+def test_a_filter_time_without_zone_is_a_mistake_of_the_caller(sql_log: SqlAuditLog) -> None:
+    with pytest.raises((ValueError, StatementError), match="times are aware"):
+        sql_log.search(AuditFilter(since=NOON.replace(tzinfo=None)), limit=1)
+
+
 def test_the_row_holds_every_field_and_the_hash_of_the_event(sql_log: SqlAuditLog, database: Database) -> None:
     event = login(username="hana")
     sql_log.append(event)
@@ -275,6 +282,38 @@ def test_filters_given_together_all_have_to_fit(log: AuditLog) -> None:
         until=NOON + timedelta(minutes=60),
     )
     assert ids(log, which) == [hers.id]
+
+
+FILTERS = [
+    AuditFilter(person=person, kind=kind, entitlement=entitlement, since=since)
+    for person in (None, "hana")
+    for kind in (None, EventKind.LOGIN_REJECTED, EventKind.ISSUANCE_SUCCEEDED)
+    for entitlement in (None, "home")
+    for since in (None, NOON)
+]
+
+
+@pytest.mark.parametrize("older_than", [None, AuditCursor(NOON, "id")], ids=["first page", "later page"])
+@pytest.mark.parametrize("which", FILTERS, ids=repr)
+def test_a_page_on_sqlite_walks_along_an_index_and_never_reads_or_sorts_all_events(
+    sqlite_url: str, which: AuditFilter, older_than: AuditCursor | None
+) -> None:
+    database = Database(sqlite_url)
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    engine_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+    SqlAuditLog(database).search(which, limit=50, older_than=older_than)
+    statement, parameters = asked[-1]
+    with database.reading(AuditUnavailable) as connection:
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    database.dispose()
+    steps = [step for step in plan if "audit_event" in step]
+    assert steps
+    assert all(step.startswith("SEARCH") or "INDEX ix_audit_event_time" in step for step in steps)
+    if which.person is None:
+        assert len(plan) == 1
+    else:
+        [by_id] = [step for step in steps if "principal_id=?" in step]
+        assert "ix_audit_event_principal" in by_id
 
 
 usernames = st.sampled_from([None, "hana", "Hana", "hanako", "taro", "ta%ro", "花子", "\x00", "straße"]) | any_text

@@ -169,6 +169,28 @@ def test_a_writer_waits_for_another_that_finishes_in_time(sqlite_url: str) -> No
         other.close()
 
 
+@pytest.mark.parametrize("lock", ["EXCLUSIVE", "IMMEDIATE"])
+def test_a_restored_file_without_write_ahead_log_is_taken_over_once_nobody_else_uses_it(
+    sqlite_url: str, lock: str
+) -> None:
+    path = sqlite_url.removeprefix("sqlite:///")
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    other.execute(f"BEGIN {lock}")
+    with opened(sqlite_url) as database:
+        with within(3), pytest.raises(AuditUnavailable, match="database is locked"):
+            SqlAuditLog(database).append(login())
+        release = threading.Timer(0.3, other.execute, ["COMMIT"])
+        release.start()
+        SqlAuditLog(database).append(login())
+        release.join()
+        with database.reading(AuditUnavailable) as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+            assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2  # FULL
+            assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+    other.close()
+
+
 def test_a_missing_file_is_unavailable_and_not_made_anew(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/broker.db") as database:
         assert_everything_is_unavailable(database)
@@ -314,6 +336,24 @@ def test_a_server_that_stops_answering_is_given_up_on_and_used_again_when_it_is_
                 log.append(login())
         log.append(login())
         log.check()
+
+
+def test_a_backend_that_dies_under_a_statement_is_unavailable_and_replaced(
+    own_server: PostgresqlServer, own_url: str
+) -> None:
+    with opened(own_url) as database:
+        log = SqlAuditLog(database)
+        log.check()
+        with psycopg.connect(own_url, autocommit=True) as other:
+            [(backend,)] = other.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'federation-broker'"
+            ).fetchall()
+        threading.Timer(0.2, os.kill, [backend, signal.SIGKILL]).start()
+        with pytest.raises(AuditUnavailable), database.reading(AuditUnavailable) as connection:
+            connection.execute(text("SELECT pg_sleep(0.9)"))
+        own_server.wait_until_ready()
+        log.append(login())
+        assert len(log.search(AuditFilter(), limit=5).events) == 1
 
 
 def test_a_table_that_somebody_locks_is_unavailable_in_time(postgresql_url: str) -> None:

@@ -220,6 +220,11 @@ def test_a_newer_schema_is_refused_and_left_alone(url: str, scripts: Path, tmp_p
     database.dispose()
 
 
+def test_a_folder_without_migrations_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no migrations in"):
+        migrations.head_revision(tmp_path)
+
+
 def test_a_new_sqlite_file_is_for_its_owner_only(tmp_path: Path, scripts: Path) -> None:
     path = tmp_path / "broker.db"
     migrations.upgrade(f"sqlite:///{path}", scripts)

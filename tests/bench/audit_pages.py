@@ -1,0 +1,199 @@
+"""Whether the audit's pages stay as fast when the log grows: the same questions to a small and to a large one.
+
+``python -m tests.bench.audit_pages [--engine postgresql|sqlite] [--small N] [--large N] [--rounds N]``. Ratios of
+medians, interleaved; 1.0 is no growth at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from broker.adapters.database import migrations
+from broker.adapters.database.audit_log import SqlAuditLog
+from broker.adapters.database.engine import Database
+from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, EventKind
+from tests.adapters.database.postgresql import PostgresqlServer
+
+SCRIPTS: Final = Path(__file__).parents[2] / "alembic"
+COLUMNS: Final = [*(field.name for field in fields(AuditEvent)), "hash"]
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+PAGE: Final = 50
+
+# Who is in both logs: many people, one machine that makes a tenth of all events, one person seen 60 times, long ago;
+# common and rare entitlements. The rare ones are as many in both logs, so the same pages are asked for.
+PEOPLE: Final = 2000
+RARE_EVENTS: Final = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--small", type=int, default=10_000)
+    parser.add_argument("--large", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=40)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if asked.engine == "sqlite":
+            urls = [f"sqlite:///{folder}/{size}.db" for size in ("small", "large")]
+            compare(urls, (asked.small, asked.large), asked.rounds)
+            return
+        server = PostgresqlServer()
+        try:
+            server.start()
+            urls = [server.url(server.create_database()) for _ in range(2)]
+            compare(urls, (asked.small, asked.large), asked.rounds)
+        finally:
+            server.remove()
+
+
+def compare(urls: list[str], sizes: tuple[int, int], rounds: int) -> None:
+    logs = []
+    for url, size in zip(urls, sizes, strict=True):
+        migrations.upgrade(url, SCRIPTS)
+        began = time.perf_counter()
+        fill(url, size)
+        print(f"{size} events written in {time.perf_counter() - began:.0f} s")
+        logs.append(SqlAuditLog(Database(url, statement_timeout=timedelta(minutes=5))))
+    print(f"{'page':44} {'small':>8} {'large':>8}   ratio")
+    for name, question in questions().items():
+        times: list[list[float]] = [[], []]
+        found = [0, 0]
+        for number in range(rounds + 8):
+            for which, log in enumerate(logs):
+                began = time.perf_counter()
+                found[which] = question(log, sizes[which])
+                if number >= 8:  # the first ones connect, prepare and read from disk
+                    times[which].append(time.perf_counter() - began)
+        small, large = (statistics.median(values) * 1000 for values in times)
+        print(f"{name:44} {small:5.2f} ms {large:5.2f} ms   {large / small:5.2f}   {found[0]}, {found[1]} rows")
+
+
+def questions() -> dict[str, Callable[[SqlAuditLog, int], int]]:
+    chance = random.Random(5)  # noqa: S311 - places in a log, no secret
+
+    def asking(which: AuditFilter) -> Callable[[SqlAuditLog, int], int]:
+        return lambda log, _: len(log.search(which, limit=PAGE).events)
+
+    def deep(log: SqlAuditLog, size: int) -> int:
+        cursor = AuditCursor(time=LAST - timedelta(seconds=chance.randrange(size)), id="8")
+        return len(log.search(AuditFilter(), limit=PAGE, older_than=cursor).events)
+
+    robot, rare = AuditFilter(person="deploy-robot"), AuditFilter(person="retired-")
+    common_role, rare_role = AuditFilter(entitlement="role-1"), AuditFilter(entitlement="rare-role")
+    middle = AuditFilter(since=LAST - timedelta(seconds=6000), until=LAST - timedelta(seconds=3000))
+    return {
+        "newest": asking(AuditFilter()),
+        "any depth": deep,
+        "a time range": asking(middle),
+        "an entitlement": asking(common_role),
+        "a rare entitlement": asking(rare_role),
+        "a kind": asking(AuditFilter(kind=EventKind.ISSUANCE_SUCCEEDED)),
+        "refusals": asking(AuditFilter(kind=EventKind.ISSUANCE_REJECTED)),
+        "a busy person": asking(robot),
+        "a rare person's": asking(rare),
+        "a person by id": asking(AuditFilter(person="ID-person-0777")),
+        "part of a name, 10 people": asking(AuditFilter(person="ON-077")),
+        "part of a name, 1,000 people": asking(AuditFilter(person="person-1")),
+        "part of a name, everyone": asking(AuditFilter(person="o")),
+        "part of a name, nobody": asking(AuditFilter(person="xyz%")),
+        "a busy person and a rare entitlement": asking(replace(robot, entitlement="rare-role")),
+        "a busy person's refusals": asking(replace(robot, kind=EventKind.ISSUANCE_REJECTED)),
+        "a busy person's sign-ins": asking(replace(robot, kind=EventKind.LOGIN_SUCCEEDED)),
+        "an entitlement's refusals": asking(replace(common_role, kind=EventKind.ISSUANCE_REJECTED)),
+        "a kind of a rare entitlement": asking(replace(rare_role, kind=EventKind.ISSUANCE_SUCCEEDED)),
+        "part of a name, 10 people, an entitlement": asking(AuditFilter(person="on-077", entitlement="role-1")),
+        "part of a name, 10 people, a time range": asking(replace(middle, person="on-077")),
+        "a person's live sessions": lambda log, _: len(log.live_sessions("ID-deploy-robot", LAST)),
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One event of the invented past."""
+
+    number: int
+    kind: EventKind
+    username: str
+    entitlement: str | None
+    time: datetime
+
+    def event(self) -> AuditEvent:
+        issued = self.kind is EventKind.ISSUANCE_SUCCEEDED
+        return AuditEvent(
+            kind=self.kind,
+            time=self.time,
+            principal_username=self.username,
+            principal_id=f"ID-{self.username}",
+            source_address="192.0.2.7",
+            user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
+            reference_id=f"{self.number:016x}",
+            grant_id=f"{self.number:032x}" if self.entitlement else None,
+            entitlement=self.entitlement,
+            session_policy='{"Version":"2012-10-17","Statement":[]}' * 10 if self.entitlement else None,
+            expiry=self.time + timedelta(minutes=15) if issued else None,
+        )
+
+
+def rows(size: int) -> Iterator[Row]:
+    """One event a second up to LAST; the rare ones at the same distance from the end, or as early as there is."""
+    chance = random.Random(7)  # noqa: S311 - an invented past, no secret
+    issuances = (EventKind.ISSUANCE_INTENDED, EventKind.ISSUANCE_SUCCEEDED)
+    for number in range(size):
+        time_of = LAST - timedelta(seconds=size - number)
+        if number < RARE_EVENTS:
+            yield Row(number, chance.choice(issuances), "retired-rita", "rare-role", time_of)
+            continue
+        if number < 2 * RARE_EVENTS:
+            kind = EventKind.ISSUANCE_REJECTED if number % 2 else EventKind.LOGIN_SUCCEEDED
+            yield Row(number, kind, "deploy-robot", "role-1" if number % 2 else None, time_of)
+            continue
+        robot = chance.random() < 0.1
+        username = "deploy-robot" if robot else f"person-{chance.randrange(PEOPLE):04}"
+        if robot or chance.random() < 0.7:
+            yield Row(number, chance.choice(issuances), username, f"role-{chance.randrange(40)}", time_of)
+        else:
+            yield Row(number, EventKind.LOGIN_SUCCEEDED, username, None, time_of)
+
+
+def fill(url: str, size: int) -> None:
+    """As quickly as the engine takes them; hashes play no part here."""
+    table = f"audit_event ({', '.join(COLUMNS)})"
+    names = [(name, name) for name in ("retired-rita", "deploy-robot", *(f"person-{n:04}" for n in range(PEOPLE)))]
+    values = (
+        [*(getattr(event, name) for name in COLUMNS[:-1]), "0" * 64] for event in (row.event() for row in rows(size))
+    )
+    if url.startswith("postgresql"):
+        with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO audit_username VALUES (%s, %s)", names)
+            with cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
+                for row in values:
+                    copy.write_row(row)
+            cursor.execute("VACUUM ANALYZE")
+        return
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        file.executemany("INSERT INTO audit_username VALUES (?, ?)", names)
+        places = ", ".join("?" * len(COLUMNS))
+        file.executemany(
+            f"INSERT INTO {table} VALUES ({places})",  # noqa: S608 - the columns are ours
+            (
+                [(item - EPOCH) // timedelta(microseconds=1) if isinstance(item, datetime) else item for item in row]
+                for row in values
+            ),
+        )
+
+
+if __name__ == "__main__":
+    main()
