@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench requirements translations
@@ -40,10 +41,8 @@ lint: $(VENV)/.test ## formatting, lint, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-requirements: $(VENV)/.test ## resolve requirements/*.txt anew from pyproject.toml
+requirements: $(VENV)/.test ## resolve the pinned requirements anew from pyproject.toml
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --group build --extra demo --extra postgresql -o requirements/demo.txt
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --group build --group test --extra demo --extra postgresql \
-	  -c requirements/demo.txt -o requirements/test.txt
+	@$(COMPILE) --group build --extra demo --extra postgresql -o requirements/demo.txt
+	@$(COMPILE) --group build --group test --extra demo --extra postgresql -c requirements/demo.txt -o requirements/test.txt
+	@$(COMPILE) --extra postgresql -c requirements/demo.txt -o deploy/requirements.txt

@@ -1,0 +1,83 @@
+"""The example settings, the example entitlements and the reference, held against the code that reads them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from broker.core.entitlements_file import parse_entitlements
+from broker.settings import DEFAULT_PATH, load_settings, read_settings, walk_settings
+from tests.deploy.processes import DEPLOY
+
+KEYS = {key for key, _ in walk_settings()}
+EXAMPLE = (DEPLOY / "broker.toml").read_text(encoding="utf-8")
+# A commented line that is a setting (`# name = …`) or a table of several (`# [[directory.domains]]`), not prose.
+COMMENTED = re.compile(r"^# (?=(?:[a-z_]+ = )|\[\[)", re.MULTILINE)
+
+
+def keys_of(document: dict[str, object], prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in document.items():
+        key = prefix + name
+        if key not in KEYS and isinstance(value, dict):
+            found |= keys_of(value, key + ".")
+        else:
+            found.add(key)
+    return found
+
+
+def test_the_example_settings_load_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "broker.toml").write_text(EXAMPLE, encoding="utf-8")
+
+    settings = load_settings(tmp_path / "broker.toml", environment={})
+
+    assert settings.public_url == "https://broker.corp.example"
+
+
+def test_the_example_settings_load_with_every_optional_one_taken_in() -> None:
+    read_settings(tomllib.loads(COMMENTED.sub("", EXAMPLE)), {}, Path("/etc/federation-broker"))
+
+
+def test_the_example_shows_every_setting_and_no_other() -> None:
+    assert keys_of(tomllib.loads(COMMENTED.sub("", EXAMPLE))) == KEYS
+
+
+def test_the_defaults_that_the_example_shows_are_the_defaults() -> None:
+    required = read_settings(tomllib.loads(EXAMPLE), {}, Path("/etc/federation-broker"))
+    shown = read_settings(tomllib.loads(COMMENTED.sub("", EXAMPLE)), {}, Path("/etc/federation-broker"))
+
+    for section in ("listen", "sessions", "aws"):
+        assert getattr(shown, section) == getattr(required, section)
+    assert shown.directory.connect_timeout == required.directory.connect_timeout
+    assert shown.directory.operation_timeout == required.directory.operation_timeout
+
+
+def test_the_reference_describes_every_setting_and_no_other() -> None:
+    reference = (DEPLOY / "settings.md").read_text(encoding="utf-8")
+    described = dict(re.findall(r"^\| `([a-z_.]+)` \| (?:`([A-Z_]+)`|—) \|", reference, re.MULTILINE))
+
+    assert set(described) == KEYS
+    for key, variable in described.items():
+        assert variable in {"", "BROKER_" + key.upper().replace(".", "__")}
+    assert str(DEFAULT_PATH) in reference
+
+
+def test_the_example_entitlements_are_right() -> None:
+    attributes = tomllib.loads(EXAMPLE)["attributes"]
+
+    parsed = parse_entitlements((DEPLOY / "entitlements.toml").read_bytes(), attributes)
+
+    assert {type(item.entitlement.scope).__name__ for item in parsed.entitlements} == {
+        "S3Scope",
+        "ManagedPolicyScope",
+        "WholeRoleScope",
+    }
+
+
+@pytest.mark.parametrize("key", ["id", "name", "account", "role", "groups", "duration", "max_duration", "uses", "s3"])
+def test_the_example_entitlements_explain_every_key(key: str) -> None:
+    text = (DEPLOY / "entitlements.toml").read_text(encoding="utf-8")
+    assert re.search(rf"^#.*\n{key} = ", text, re.MULTILINE)
