@@ -52,9 +52,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         port, plain = free_port(), free_port()
         text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
         text = re.sub(r"listen \[::\]:\d+( ssl)?;", "", text)
-        text = text.replace("listen 443", f"listen 127.0.0.1:{port}").replace(
-            "listen 80;", f"listen 127.0.0.1:{plain};"
-        )
+        text = text.replace("listen 443", f"listen 127.0.0.1:{port}")
+        text = text.replace("listen 80;", f"listen 127.0.0.1:{plain};")
         text = re.sub(r"/etc/ssl/\S+/fullchain\.pem", str(chain), text)
         text = re.sub(r"/etc/ssl/\S+/privkey\.pem", str(private), text)
         text = text.replace("127.0.0.1:8080", f"127.0.0.1:{broker.port}")
