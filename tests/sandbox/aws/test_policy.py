@@ -77,6 +77,9 @@ def holds(
         document(statement(Condition={"StringEquals": "x"})),
         document(statement(Condition={"StringMatches": {"s3:prefix": "x"}})),
         document(statement(Condition={"ForSomeValues:StringEquals": {"aws:TagKeys": "x"}})),
+        document(statement(Condition={"StringEquals": {"": "x"}})),
+        document(statement(Sid=7)),
+        document({"Effect": "Allow", "Action": {"a": 1}, "Resource": "*"}),
         document(statement(Condition={"NullIfExists": {"s3:prefix": "true"}})),
         document(statement(Condition={"StringEquals": {"s3:prefix": {"a": 1}}})),
         "[" * 100_000,
@@ -245,6 +248,11 @@ def test_a_variable_is_never_a_wildcard_whatever_its_value(value: str, other: st
         ("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/Staff*", {"aws:principalarn": ROLE}, True),
         ("ArnLike", "aws:PrincipalArn", "arn:aws:iam*StaffFiles", {"aws:principalarn": ROLE}, False),
         ("ArnNotEquals", "aws:PrincipalArn", ROLE, {"aws:principalarn": ROLE}, False),
+        ("ArnEquals", "aws:PrincipalArn", ROLE, {"aws:principalarn": ROLE + "Two"}, False),
+        ("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/${aws:username}", {"aws:principalarn": ROLE}, False),
+        ("StringNotEquals", "aws:RequestTag/Team", "red", {}, True),
+        ("ForAnyValue:StringEqualsIfExists", "aws:TagKeys", ["a"], {}, True),
+        ("ForAllValues:StringEquals", "s3:prefix", ["a"], {"s3:prefix": "a"}, True),
         ("ForAllValues:StringEquals", "aws:TagKeys", ["a", "b"], {"aws:tagkeys": ("a",)}, True),
         ("ForAllValues:StringEquals", "aws:TagKeys", ["a", "b"], {"aws:tagkeys": ("a", "c")}, False),
         ("ForAllValues:StringEquals", "aws:TagKeys", ["a", "b"], {}, True),
@@ -374,11 +382,33 @@ def test_a_bucket_policy_grants_as_closely_as_it_names_the_session(
     assert allowed(OTHER, OTHER, bucket=bucket_policy(principal)) is with_narrow_session_policy
 
 
+def test_a_bucket_policy_counts_only_for_what_it_speaks_about() -> None:
+    about_writing = policy(statement(Principal="*", Action="s3:PutObject"), kind=Kind.RESOURCE)
+    not_to_write = policy(statement("Deny", Principal="*", Action="s3:PutObject"), kind=Kind.RESOURCE)
+    assert not allowed(OTHER, bucket=about_writing)
+    assert allowed(ALLOW, bucket=not_to_write)
+
+
+def test_a_refusal_names_the_layer_that_is_missing() -> None:
+    for identity, session, bucket, owner, because in (
+        (OTHER, ALLOW, None, None, "because no identity-based policy allows the s3:GetObject action"),
+        (ALLOW, ALLOW, None, "444455556666", "because no resource-based policy allows the s3:GetObject action"),
+        (DENY, ALLOW, None, None, "with an explicit deny in an identity-based policy"),
+        (ALLOW, DENY, None, None, "with an explicit deny in a session policy"),
+        (ALLOW, ALLOW, bucket_policy("*", "Deny"), None, "with an explicit deny in a resource-based policy"),
+    ):
+        holder = Holder(SESSION, "111122223333", ROLE, (identity,), (("a session policy", (session,)),))
+        permission = Permission("s3:GetObject", OBJECT, RequestContext({}))
+        with pytest.raises(NotAuthorizedError, match=because):
+            authorize(holder, permission, bucket, owner)
+
+
 def test_across_accounts_both_sides_must_allow() -> None:
     root = bucket_policy({"AWS": "arn:aws:iam::111122223333:root"})
     assert allowed(ALLOW, bucket=root, owner="444455556666")
     assert not allowed(OTHER, bucket=bucket_policy({"AWS": SESSION}), owner="444455556666")
     assert not allowed(ALLOW, owner="444455556666")
+    assert not allowed(ALLOW, OTHER, bucket=root, owner="444455556666")
 
 
 def test_a_refusal_says_which_layer_refused() -> None:
