@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -55,6 +56,18 @@ def test_it_is_ready_in_well_under_two_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     with running_stand_in(tmp_path / "state"):
         assert time.monotonic() - started < 2
+
+
+def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(stand_in: StandIn) -> None:
+    took = []
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(stand_in.aws_endpoint))
+    for _ in range(11):
+        started = time.monotonic()
+        connection.request("GET", "/corp-home")
+        connection.getresponse().read()
+        took.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(took)[5] < 0.03  # 40 ms is what Nagle's algorithm and a delayed ACK cost together
 
 
 def test_the_state_is_for_its_owner_only(stand_in: StandIn) -> None:
