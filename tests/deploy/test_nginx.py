@@ -59,7 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         text = text.replace("127.0.0.1:8080", f"127.0.0.1:{broker.port}")
         (folder / "nginx.conf").write_text(
             f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;\n"
-            f"events {{ }}\nhttp {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
+            f"events {{ }}\nhttp {{ access_log off;\n"
+            f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
             f" fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n{text}\n}}\n",
             encoding="utf-8",
         )
