@@ -46,3 +46,11 @@ requirements: $(VENV)/.test ## resolve the pinned requirements anew from pyproje
 	@$(COMPILE) --group build --extra demo --extra postgresql -o requirements/demo.txt
 	@$(COMPILE) --group build --group test --extra demo --extra postgresql -c requirements/demo.txt -o requirements/test.txt
 	@$(COMPILE) --extra postgresql -c requirements/demo.txt -o deploy/requirements.txt
+
+translations: $(VENV)/.test ## read the portal's texts anew from code and templates, keep what is translated, compile
+	@pot=$$(mktemp) && trap 'rm -f "$$pot"' EXIT \
+	  && $(BIN)/pybabel --quiet extract -F broker/web/babel.cfg -k lazy_gettext -k lazy_ngettext:1,2 --no-location \
+	    --omit-header --sort-output -w 120 -o "$$pot" broker/web templates \
+	  && $(BIN)/pybabel --quiet update -i "$$pot" -d broker/web/translations -w 120 --no-fuzzy-matching \
+	    --ignore-obsolete --ignore-pot-creation-date \
+	  && $(BIN)/pybabel --quiet compile -d broker/web/translations

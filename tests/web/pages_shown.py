@@ -1,0 +1,156 @@
+"""Every page that the portal shows, each with how a person comes to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from werkzeug.test import TestResponse
+
+from broker.core.errors import LoginCause
+from tests.fakes import person_named
+from tests.web.world import ADA, ADMINISTRATORS, HANAKO, KEN, NOBODY, STAFF, Browser, World
+
+Show = Callable[[World, Browser], TestResponse]
+
+
+def the_sign_in_page(_world: World, browser: Browser) -> TestResponse:
+    return browser.get("/login")
+
+
+def a_refused_sign_in(_world: World, browser: Browser) -> TestResponse:
+    return browser.sign_in(HANAKO, password="wrong")
+
+
+def a_sign_in_without_a_directory(world: World, browser: Browser) -> TestResponse:
+    world.directory.down = True
+    return browser.sign_in(HANAKO)
+
+
+def an_expired_form(_world: World, browser: Browser) -> TestResponse:
+    return browser.client.post("/login", data={"username": "hanako", "password": "any", "csrf_token": "stale"})
+
+
+def the_home_page(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(KEN)
+    browser.post("/issue/home/credentials")
+    return browser.get("/")
+
+
+def the_home_page_with_faults(world: World, browser: Browser) -> TestResponse:
+    world.entitlements.wrong = 'entitlement "home", s3[1].prefix: a prefix ends with a slash'
+    incomplete = person_named(9, "inge", "Inge Incomplete", STAFF, ADMINISTRATORS)
+    world.directory.people.append(incomplete)
+    browser.sign_in(incomplete)
+    return browser.get("/")
+
+
+def no_access(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(NOBODY)
+    return browser.get("/")
+
+
+def no_access_and_no_group(world: World, browser: Browser) -> TestResponse:
+    alone = person_named(10, "solo", "Solo Alone")
+    world.directory.people.append(alone)
+    browser.sign_in(alone)
+    return browser.get("/")
+
+
+def the_credentials_page(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    return browser.post("/issue/home/credentials")
+
+
+def the_signed_out_page(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    return browser.post("/logout")
+
+
+def the_signed_out_page_with_live_sessions(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    browser.post("/issue/home/credentials")
+    return browser.post("/logout")
+
+
+def the_signed_out_page_without_an_audit(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    token = browser.form_token()
+    world.audit.down = True
+    return browser.client.post("/logout", data={"csrf_token": token})
+
+
+def somebody_who_is_gone(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    world.directory.people[0].state = LoginCause.DISABLED
+    return browser.get("/")
+
+
+def the_audit(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO, password="wrong")
+    browser.sign_in(HANAKO)
+    browser.get("/admin/audit")
+    browser.post("/issue/home/credentials", {"duration": "1"})
+    browser.post("/issue/home/credentials")
+    browser.post("/issue/home/console")
+    browser.post("/logout")
+    browser.sign_in(ADA)
+    return browser.get("/admin/audit")
+
+
+def an_older_page_of_the_audit(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    for _ in range(60):
+        world.clock.advance(timedelta(seconds=1))
+        world.browser().sign_in(HANAKO, password="wrong")
+    first = browser.get("/admin/audit")
+    return browser.get(browser.link(first, "next"))
+
+
+def an_empty_audit(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/audit?person=nobody-of-that-name")
+
+
+def wrong_filters(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/audit?kind=coffee&since=yesterday&until=tomorrow&person=%00")
+
+
+def an_audit_for_administrators_only(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    return browser.get("/admin/audit")
+
+
+def a_page_that_does_not_exist(_world: World, browser: Browser) -> TestResponse:
+    return browser.get("/nowhere")
+
+
+def an_outage(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    world.directory.down = True
+    return browser.get("/")
+
+
+PAGES: tuple[Show, ...] = (
+    the_sign_in_page,
+    a_refused_sign_in,
+    a_sign_in_without_a_directory,
+    an_expired_form,
+    the_home_page,
+    the_home_page_with_faults,
+    no_access,
+    no_access_and_no_group,
+    the_credentials_page,
+    the_signed_out_page,
+    the_signed_out_page_with_live_sessions,
+    the_signed_out_page_without_an_audit,
+    somebody_who_is_gone,
+    the_audit,
+    an_older_page_of_the_audit,
+    an_empty_audit,
+    wrong_filters,
+    an_audit_for_administrators_only,
+    a_page_that_does_not_exist,
+    an_outage,
+)

@@ -1,0 +1,225 @@
+"""The outside of the portal in memory, invented people, and a browser without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from html import unescape
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from broker.app import create_app
+from broker.core.entitlements import (
+    Access,
+    Account,
+    Catalogue,
+    Entitlement,
+    ManagedPolicyScope,
+    S3LocationTemplate,
+    S3Scope,
+    Template,
+    Use,
+    WholeRoleScope,
+)
+from broker.core.errors import LoginCause
+from broker.core.issuance import IssuancePorts
+from broker.core.login import LoginPorts
+from broker.core.sessions import SessionLimits
+from broker.web.portal import Portal
+from tests.fakes import (
+    FixedClock,
+    MemoryAuditLog,
+    MemoryConsole,
+    MemoryDirectory,
+    MemoryEntitlements,
+    MemorySessions,
+    MemorySigner,
+    MemoryTokenService,
+    Person,
+    group_named,
+    person_named,
+)
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+STAFF = group_named("All Staff")
+ENGINEERS = group_named("Engineers")
+ADMINISTRATORS = group_named("Broker Administrators")
+
+FILES = Account(
+    key="files",
+    id="111122223333",
+    name="Company files",
+    saml_provider_arn="arn:aws:iam::111122223333:saml-provider/broker",
+    region="ap-northeast-1",
+)
+WORKBENCH = Account(
+    key="workbench",
+    id="444455556666",
+    name="Workbench",
+    saml_provider_arn="arn:aws:iam::444455556666:saml-provider/broker",
+    region="us-east-1",
+)
+
+HOME = Entitlement(
+    id="home",
+    name="My files",
+    account=FILES,
+    role_arn="arn:aws:iam::111122223333:role/StaffFiles",
+    groups=(STAFF,),
+    duration=timedelta(hours=8),
+    max_duration=timedelta(hours=12),
+    uses=(Use.FILES, Use.TERMINAL, Use.CONSOLE),
+    scope=S3Scope(
+        (
+            S3LocationTemplate("corp-home", Template("{username}/"), Access.READ_WRITE),
+            S3LocationTemplate("corp-shared", Template("handbook/"), Access.READ),
+        )
+    ),
+    tags={"Department": Template("{department}")},
+    transitive_tags=("Department",),
+)
+LOGS = Entitlement(
+    id="logs",
+    name="Service logs",
+    account=WORKBENCH,
+    role_arn="arn:aws:iam::444455556666:role/path/LogReader",
+    groups=(ENGINEERS,),
+    duration=timedelta(hours=1),
+    max_duration=timedelta(minutes=90),
+    uses=(Use.TERMINAL,),
+    scope=S3Scope((S3LocationTemplate("service-logs", Template(""), Access.READ),)),
+)
+WHOLE = Entitlement(
+    id="operate",
+    name="Operate the workbench",
+    account=WORKBENCH,
+    role_arn="arn:aws:iam::444455556666:role/Operator",
+    groups=(ENGINEERS,),
+    duration=timedelta(minutes=15),
+    max_duration=timedelta(hours=1),
+    uses=(Use.CONSOLE,),
+    scope=WholeRoleScope(),
+)
+MANAGED = Entitlement(
+    id="look",
+    name="Look around",
+    account=WORKBENCH,
+    role_arn="arn:aws:iam::444455556666:role/Operator",
+    groups=(ENGINEERS,),
+    duration=timedelta(hours=1),
+    max_duration=timedelta(hours=1),
+    uses=(Use.CONSOLE, Use.TERMINAL),
+    scope=ManagedPolicyScope(("arn:aws:iam::aws:policy/ReadOnlyAccess",)),
+)
+CATALOGUE = Catalogue(entitlements=(HOME, LOGS, WHOLE, MANAGED), sha256="ab" * 32)
+
+HANAKO = person_named(1, "hanako", "Hanako Yamada", STAFF, attributes={"department": ("Sales",)})
+KEN = person_named(2, "ken", "佐藤 健", STAFF, ENGINEERS, attributes={"department": ("開発部",)})
+ADA = person_named(3, "ada", "Ada Admin", STAFF, ADMINISTRATORS, attributes={"department": ("IT",)})
+NOBODY = person_named(4, "guest", "Grace Guest", group_named("Visitors"))
+DISABLED = person_named(5, "dan", "Dan Disabled", STAFF, state=LoginCause.DISABLED)
+INCOMPLETE = person_named(6, "ivan", "Ivan Incomplete", STAFF)
+PEOPLE = (HANAKO, KEN, ADA, NOBODY, DISABLED, INCOMPLETE)
+
+
+class World:
+    """The outside of the portal, in memory, and the portal over it."""
+
+    def __init__(self, **portal: Any) -> None:
+        self.clock = FixedClock()
+        self.directory = MemoryDirectory(
+            people=[replace(person) for person in PEOPLE], groups=[STAFF, ENGINEERS, ADMINISTRATORS]
+        )
+        self.entitlements = MemoryEntitlements(CATALOGUE)
+        self.signer = MemorySigner()
+        self.token_service = MemoryTokenService(self.clock)
+        self.console = MemoryConsole()
+        self.audit = MemoryAuditLog()
+        self.sessions = MemorySessions()
+        self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
+        self.readiness: dict[str, str | None] = {"directory": None, "database": None}
+        public_url = portal.setdefault("public_url", "http://localhost:8000")
+        self.portal = Portal(
+            login=LoginPorts(
+                directory=self.directory,
+                audit=self.audit,
+                sessions=self.sessions,
+                limits=self.limits,
+                username_hash_key=b"u" * 32,
+                clock=self.clock,
+            ),
+            issuance=IssuancePorts(
+                directory=self.directory,
+                entitlements=self.entitlements,
+                signer=self.signer,
+                token_service=self.token_service,
+                console=self.console,
+                audit=self.audit,
+                clock=self.clock,
+                issuer=f"{public_url}/saml/metadata",
+                portal_url=public_url,
+            ),
+            sessions=self.sessions,
+            audit=self.audit,
+            limits=self.limits,
+            metadata=lambda: b"<EntityDescriptor/>",
+            administrators=lambda principal: principal.is_member_of(ADMINISTRATORS),
+            readiness=lambda: self.readiness,
+            clock=self.clock,
+            templates=TEMPLATES,
+            **{
+                "trusted_proxies": (ip_network("10.0.0.0/8"),),
+                "contact": "it-desk@example.com",
+                "company": "Example Corporation",
+                "form_action_origins": ("https://signin.aws.amazon.com", "https://*.console.aws.amazon.com"),
+                "secret_key": b"k" * 32,
+                **portal,
+            },
+        )
+        self.app: Flask = create_app(self.portal)
+
+    def browser(self, language: str = "en") -> Browser:
+        client = self.app.test_client()
+        client.environ_base["HTTP_ACCEPT_LANGUAGE"] = language
+        return Browser(client)
+
+
+@dataclass
+class Browser:
+    """A browser without JavaScript: it keeps cookies and sends forms that it was shown."""
+
+    client: FlaskClient
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.client.get(path, **options)
+
+    def post(self, path: str, data: dict[str, Any] | None = None, **options: Any) -> TestResponse:
+        """Send a form with the CSRF token of the front page (or of the sign-in page when signed out)."""
+        return self.client.post(path, data={"csrf_token": self.form_token(), **(data or {})}, **options)
+
+    def form_token(self) -> str:
+        return csrf_token(self.client.get("/", follow_redirects=True))
+
+    @staticmethod
+    def link(page: TestResponse, relation: str) -> str:
+        found = re.search(rf'href="([^"]+)" rel="{relation}"', page.text)
+        assert found, page.text
+        return unescape(found.group(1))
+
+    def sign_in(self, person: Person, **fields: str) -> TestResponse:
+        form = {"username": person.principal.username, "password": person.password, **fields}
+        token = csrf_token(self.client.get("/login"))
+        return self.client.post("/login", data={"csrf_token": token, **form})
+
+
+def csrf_token(page: TestResponse) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+    assert found, page.text
+    return unescape(found.group(1))
