@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _TYPE: Final = re.compile(r" *(?:oid\.)?([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *", re.IGNORECASE)
@@ -21,6 +22,7 @@ class MalformedName(ValueError):
     """A string is not a distinguished name. Its text quotes the name: group names and bases are no secrets."""
 
 
+@lru_cache(maxsize=16_384)  # the same groups come at every sign-in
 def normalise(name: str) -> str:
     """One spelling for every way to write a DN: case, spaces around and within values, and escapes do not matter.
 

@@ -144,7 +144,7 @@ class LdapDirectory:
         if state not in (None, LoginCause.LOCKED):
             raise LoginRejected(state, principal=person, detail="account state")
         # 5. The groups as they are now.
-        return self._whole(entry, claimed_username)
+        return self._with_groups(person, entry, claimed_username)
 
     def principal_by_id(self, principal_id: str) -> Principal:
         """Read a person afresh by the immutable id, through the service account.
@@ -181,7 +181,7 @@ class LdapDirectory:
             DirectoryUnavailable: no answer.
         """
         entry, _ = self._find(username)
-        return self._whole(entry, username)
+        return self._with_groups(self._principal(entry), entry, username)
 
     def group(self, name: str) -> DirectoryGroup:
         """Resolve a configured group: a DN, or a CN that is unique under the group base.
@@ -235,9 +235,8 @@ class LdapDirectory:
         except EntryUnusable as error:
             raise LoginRejected(error.cause, detail=str(error)) from error
 
-    def _whole(self, entry: Entry, claimed_username: str) -> Principal:
+    def _with_groups(self, person: Principal, entry: Entry, claimed_username: str) -> Principal:
         """The person found by that name, with groups."""
-        person = self._principal(entry)
         try:
             groups = self._groups_of(entry, person.username, found_by=claimed_username)
         except EntryUnusable as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NewType
 
 from ldap3.core.exceptions import LDAPExceptionError
@@ -190,7 +191,6 @@ def compiled(text: str) -> Filter:
 
 def search_request(message_id: int, search: Search) -> bytes:
     """SearchRequest; aliases are not followed."""
-    attributes = search.attributes or ("1.1",)
     return _message(
         message_id,
         _tlv(
@@ -202,9 +202,15 @@ def search_request(message_id: int, search: Search) -> bytes:
             _integer(0),  # no time limit of the server's: ours is shorter and holds for hanging servers too
             b"\x01\x01\x00",  # typesOnly: FALSE
             search.filter,
-            _tlv(0x30, *(_octets(attribute.encode()) for attribute in attributes)),
+            _selection(search.attributes),
         ),
     )
+
+
+@lru_cache(maxsize=64)  # an adapter asks for few different selections, at every sign-in
+def _selection(attributes: tuple[str, ...]) -> bytes:
+    no_attributes = ("1.1",)  # RFC 4511 section 4.5.1.8
+    return _tlv(0x30, *(_octets(attribute.encode()) for attribute in attributes or no_attributes))
 
 
 def bind_request(message_id: int, dn: str, password: Secret) -> bytes:
