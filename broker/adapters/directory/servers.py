@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, NoReturn, TypeVar
 
 from broker.adapters.directory.bind_answers import describe, refusal
@@ -154,7 +155,8 @@ class Servers:
             DirectoryUnavailable: no answer.
         """
         failures: list[str] = []
-        for server in (preferred, *(other for other in self._candidates() if other is not preferred)):
+        # One by one: to be a candidate means to be tried.
+        for server in chain((preferred,), (other for other in self._candidates() if other is not preferred)):
             try:
                 connection = server.binding.take() or self._open(server)
             except ConnectionFailed as failure:
@@ -226,13 +228,18 @@ class Servers:
     def _candidates(self) -> Iterator[Server]:
         """Those that are due, in the configured order; then, as a last resort, those that failed lately."""
         now = time.monotonic()
-        with self._lock:
-            due = [server for server in self._servers if server.retry_at <= now]
-            for server in due:
-                # One request finds out whether a server is back; the others do not wait for it meanwhile.
-                server.retry_at = now + server.back_off_seconds
-        yield from due
-        yield from sorted((server for server in self._servers if server not in due), key=lambda one: one.retry_at)
+        later = []
+        for server in self._servers:
+            with self._lock:
+                is_due = server.retry_at <= now
+                if is_due:
+                    # One request finds out whether a server is back; the others do not wait for it meanwhile.
+                    server.retry_at = now + server.back_off_seconds
+            if is_due:
+                yield server
+            else:
+                later.append(server)
+        yield from sorted(later, key=lambda server: server.retry_at)
 
     def _leave(self, server: Server, failure: ConnectionFailed) -> None:
         with self._lock:
