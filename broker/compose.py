@@ -53,6 +53,7 @@ class Broker:
         Raises:
             ConfigurationInvalid: the key, its certificate and the metadata do not fit, the entitlements file is wrong,
                 or the database is not of this version.
+            AuditUnavailable: the database does not answer.
         """
         now = utc_now()
         signer = SamlAssertionSigner(self.keys.active(now))
@@ -161,7 +162,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
     directory = LdapDirectory(_directory_config(settings), settings.bind_password())
     return Broker(
         settings=settings,
-        database=Database(settings.database.url),
+        database=Database(settings.database.url, connections=settings.listen.threads),
         directory=directory,
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
         keys=SigningKeyFolder(settings.saml.keys),

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -108,15 +108,19 @@ class AuditEvent:
             raise ValueError("audit times must be aware")
 
     def canonical(self) -> str:
-        """The event as canonical JSON: keys sorted, no spaces, ASCII, values strings, integers or null.
+        """The event as canonical JSON: keys sorted, no spaces, ASCII, values strings or integers.
 
-        Anyone can recompute it from an export. Times are UTC with six digits of microseconds and ``Z``.
+        Anyone can recompute it from an export. Times are UTC with six digits of microseconds and ``Z``. Fields that do
+        not apply are left out, so that a field which a later version adds changes no earlier event's hash.
         """
-        fields = {
-            name: canonical_time(value) if isinstance(value, datetime) else value
-            for name, value in asdict(self).items()
-        }
-        return canonical_json(fields)
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return canonical_json(
+            {
+                name: canonical_time(value) if isinstance(value, datetime) else value
+                for name, value in values.items()
+                if value is not None
+            }
+        )
 
     @property
     def hash(self) -> str:

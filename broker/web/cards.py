@@ -10,6 +10,7 @@ from typing import Final
 from broker.core.entitlements import (
     SHORTEST_SESSION,
     Access,
+    Catalogue,
     Entitlement,
     ManagedPolicyScope,
     Narrowing,
@@ -57,6 +58,11 @@ class Card:
     scopes: tuple[str, ...]
     can_be_read_only: bool
     fault: Shown | None
+
+
+def entitlement_names(catalogue: Catalogue) -> Mapping[str, str]:
+    """What each entitlement is called, by its id."""
+    return {entitlement.id: entitlement.name for entitlement in catalogue.entitlements}
 
 
 def card_for(principal: Principal, entitlement: Entitlement, now: datetime) -> Card:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, render_template
 
 from broker.web import access
-from broker.web.cards import card_for
+from broker.web.cards import card_for, entitlement_names
 from broker.web.portal import current_portal
 from broker.web.visit import visit
 
@@ -23,16 +23,18 @@ def home() -> str:
     portal = current_portal()
     principal = access.person()
     now = portal.clock()
-    held = portal.issuance.entitlements.catalogue().held_by(principal)
-    problem = portal.issuance.entitlements.problem() if visit().administrator else None
+    catalogue = portal.issuance.entitlements.catalogue()
+    held = catalogue.held_by(principal)
+    shared = {
+        "principal": principal,
+        # Of every entitlement: a session outlives the group that gave it.
+        "live": portal.audit.live_sessions(principal.id, now),
+        "names": entitlement_names(catalogue),
+        "problem": portal.issuance.entitlements.problem() if visit().administrator else None,
+    }
     if not held:
         groups = sorted((group.name for group in principal.groups), key=str.casefold)
-        return render_template("no_access.html", principal=principal, groups=groups, problem=problem)
+        return render_template("no_access.html", groups=groups, **shared)
     return render_template(
-        "home.html",
-        principal=principal,
-        cards=[card_for(principal, entitlement, now) for entitlement in held],
-        live=portal.audit.live_sessions(principal.id, now),
-        names={entitlement.id: entitlement.name for entitlement in held},
-        problem=problem,
+        "home.html", cards=[card_for(principal, entitlement, now) for entitlement in held], **shared
     )

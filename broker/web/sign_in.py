@@ -23,6 +23,7 @@ from broker.core.errors import (
 )
 from broker.core.login import LONGEST_USERNAME, LoginAttempt, log_in
 from broker.web import access, errors
+from broker.web.cards import entitlement_names
 from broker.web.own_path import HOME, own_path, this_path
 from broker.web.portal import current_portal
 from broker.web.sessions import clear_session_cookie, forget_session, load_session, set_session_cookie
@@ -109,10 +110,9 @@ def _username(principal_id: str) -> str | None:
 def _entitlement_names() -> Mapping[str, str]:
     # Friendlier than their ids, which serve as well.
     try:
-        catalogue = current_portal().issuance.entitlements.catalogue()
+        return entitlement_names(current_portal().issuance.entitlements.catalogue())
     except Unavailable:
         return {}
-    return {entitlement.id: entitlement.name for entitlement in catalogue.entitlements}
 
 
 @blueprint.app_errorhandler(NotSignedIn)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -15,7 +16,6 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic import command
 from broker.adapters.database.engine import Database, cause
 from broker.adapters.database.sqlite import create_file
 from broker.core.errors import AuditUnavailable, DatabaseNotReady, Fault
