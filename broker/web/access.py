@@ -7,10 +7,11 @@ from typing import Final
 from flask import Flask, request
 
 from broker.core.audit import AuditEvent, EventKind
-from broker.core.errors import AdministratorsOnly, NotSignedIn
+from broker.core.errors import AdministratorsOnly, GroupNotResolved, NotSignedIn
 from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web import csrf
+from broker.web.errors import log_error
 from broker.web.portal import current_portal
 from broker.web.sessions import load_session
 from broker.web.visit import current_origin, visit
@@ -71,11 +72,19 @@ def person() -> Principal:
     """
     here = visit()
     if here.principal is None:
-        portal = current_portal()
-        principal = portal.issuance.directory.principal_by_id(signed_in_session().principal_id)
-        here.administrator = portal.administrators(principal)
+        principal = current_portal().issuance.directory.principal_by_id(signed_in_session().principal_id)
+        here.administrator = _is_administrator(principal)
         here.principal = principal
     return here.principal
+
+
+def _is_administrator(principal: Principal) -> bool:
+    try:
+        return current_portal().administrators(principal)
+    except GroupNotResolved as fault:
+        # The administrators' group was renamed or deleted. Nobody is an administrator then; everyone else goes on.
+        log_error(fault)
+        return False
 
 
 def administrator() -> Principal:

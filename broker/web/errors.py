@@ -367,6 +367,12 @@ _BY_STATUS: Final[Mapping[int, type[errors.Refusal]]] = {
 
 
 def _answer_http_exception(exception: HTTPException) -> WerkzeugResponse:
+    # Flask wraps what an error handler raised: the outage of a database that was to record an ended sign-in, say.
+    original = getattr(exception, "original_exception", None)
+    if isinstance(original, BrokerError):
+        return answer(original)
+    if isinstance(original, Exception):
+        return _answer_unforeseen(original)
     status = exception.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect of Flask's own
         return exception.get_response()

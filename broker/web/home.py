@@ -35,6 +35,4 @@ def home() -> str:
     if not held:
         groups = sorted((group.name for group in principal.groups), key=str.casefold)
         return render_template("no_access.html", groups=groups, **shared)
-    return render_template(
-        "home.html", cards=[card_for(principal, entitlement, now) for entitlement in held], **shared
-    )
+    return render_template("home.html", cards=[card_for(principal, entitlement, now) for entitlement in held], **shared)

@@ -35,7 +35,8 @@ class Portal:
         metadata: gives the signed IdP metadata, XML.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
-        administrators: whether a person may read the audit; may raise DirectoryUnavailable.
+        administrators: whether a person may read the audit; may raise DirectoryUnavailable, and GroupNotResolved
+            when the configured group is not in the directory.
         contact: whom to ask for access; a mail address or any words.
         company: shown in the header; may be empty.
         form_action_origins: where a form of ours may end up after redirects (AWS sign-in and console), for the CSP.
