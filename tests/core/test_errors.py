@@ -58,7 +58,7 @@ def made(leaf: type[Any]) -> BrokerError:
     return error
 
 
-@pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: leaf.__name__)
+@pytest.mark.parametrize("leaf", list(leaves()), ids=lambda leaf: leaf.__name__)
 def test_every_leaf_says_something_to_the_operator_in_one_line(leaf: type[BrokerError]) -> None:
     text = str(made(leaf))
     assert text

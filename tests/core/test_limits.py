@@ -1,0 +1,91 @@
+"""Our limits are those of AWS, as botocore ships them with the service model of STS."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import botocore.session
+import pytest
+
+from broker.core.entitlements import LONGEST_SESSION, MOST_TAGS, SHORTEST_SESSION, is_tag_text
+from broker.core.session_policy import LONGEST_POLICY
+from tests.core.examples import entitlement, grant, person
+
+STS = botocore.session.Session().get_service_model("sts")
+
+
+def shape(name: str) -> Any:
+    """Minimum, maximum and pattern of a shape; the pattern is RE2, where ``\\w`` is ASCII."""
+    return STS.shape_for(name).metadata
+
+
+def parameters(operation: str) -> Any:
+    taken = STS.operation_model(operation).input_shape
+    assert taken is not None
+    return taken.members
+
+
+def member(operation: str, name: str) -> Any:
+    return parameters(operation)[name]
+
+
+def test_the_bounds_of_a_session() -> None:
+    bounds = member("AssumeRoleWithSAML", "DurationSeconds").metadata
+    assert SHORTEST_SESSION.total_seconds() == bounds["min"]
+    assert LONGEST_SESSION.total_seconds() == bounds["max"]
+
+
+def test_the_length_and_characters_of_a_session_policy() -> None:
+    policy = member("AssumeRoleWithSAML", "Policy")
+    assert policy.metadata["max"] == LONGEST_POLICY
+    assert policy.metadata["min"] == 1
+    # ASCII without line ends is within the pattern whatever its upper bound is.
+    assert "\\u0020-\\u00FF" in policy.metadata["pattern"]
+
+
+def test_the_call_takes_the_parameters_that_the_adapter_sends_and_no_name_or_tag() -> None:
+    members = set(parameters("AssumeRoleWithSAML"))
+    assert {"RoleArn", "PrincipalArn", "SAMLAssertion", "PolicyArns", "Policy", "DurationSeconds"} <= members
+    assert not {"RoleSessionName", "SourceIdentity", "Tags"} & members
+
+
+def test_the_number_and_length_of_session_tags() -> None:
+    tags = member("AssumeRole", "Tags")
+    assert tags.metadata["max"] == MOST_TAGS
+    value = shape("tagValueType")
+    assert grant(by=person(attributes={"department": ("x" * value["max"],)})).tags["Department"]
+    with pytest.raises(Exception, match=f"longer than {value['max']}"):
+        grant(by=person(attributes={"department": ("x" * (value["max"] + 1),)}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Sales", "営業部", "a b", "_.:/=+-@", "R&D", "a,b", "é", "\u3000", "①", "a\n", "*", "🙂"]
+)
+def test_the_characters_of_a_session_tag(text: str) -> None:
+    # Python has no \p{…}: letters, numbers and separators are what its own predicates call so.
+    assert shape("tagValueType")["pattern"] == r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*"
+    expected = all(one.isalnum() or (one.isspace() and one not in "\t\n\r\v\f") or one in "_.:/=+-@" for one in text)
+    assert is_tag_text(text) is expected
+
+
+def test_the_pattern_of_a_role_session_name() -> None:
+    name = member("AssumeRole", "RoleSessionName").metadata
+    assert (name["min"], name["max"], name["pattern"]) == (2, 64, r"[\w+=,.@-]*")
+    for username in ("a", "山田", "x" * 65, "h.yamada@corp.example"):
+        made = person(1, username).role_session_name
+        assert re.fullmatch(name["pattern"], made, re.ASCII)
+        assert name["min"] <= len(made) <= name["max"]
+
+
+def test_the_pattern_of_a_source_identity() -> None:
+    identity = member("AssumeRole", "SourceIdentity").metadata
+    made = person().source_identity
+    assert re.fullmatch(identity["pattern"], made, re.ASCII)
+    assert identity["min"] <= len(made) <= identity["max"]
+
+
+def test_an_arn_that_an_entitlement_takes_is_one_that_sts_takes() -> None:
+    arn = shape("arnType")
+    for text in (entitlement().role_arn, entitlement().account.saml_provider_arn):
+        assert arn["min"] <= len(text) <= arn["max"]
