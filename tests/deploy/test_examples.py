@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from broker.adapters.directory.config import PRESETS, DirectoryKind, DirectorySchema
 from broker.core.entitlements_file import parse_entitlements
 from broker.settings import DEFAULT_PATH, load_settings, read_settings, walk_settings
 from tests.deploy.processes import DEPLOY
@@ -63,6 +66,47 @@ def test_the_reference_describes_every_setting_and_no_other() -> None:
     for key, variable in described.items():
         assert variable in {"", "BROKER_" + key.upper().replace(".", "__")}
     assert str(DEFAULT_PATH) in reference
+
+
+def shown(value: object) -> set[str]:
+    """How the reference may write a default."""
+    if isinstance(value, timedelta):
+        return {f"`{int(value.total_seconds()) // size}{unit}`" for unit, size in (("s", 1), ("m", 60), ("h", 3600))}
+    if value in (None, "", (), {}):
+        return {"none", "of the kind", "`<public_url>/saml/metadata`"}
+    return {f"`{str(value).lower() if isinstance(value, bool) else value}`"}
+
+
+def test_the_reference_tells_every_default() -> None:
+    reference = (DEPLOY / "settings.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([a-z_.]+)` \| \S+ \| ([^|]+) \|", reference, re.MULTILINE))
+
+    for key, field in walk_settings():
+        if field.metadata["required"]:
+            assert told[key] == "required", key
+        elif field.default is dataclasses.MISSING:
+            assert told[key] == "none", key
+        else:
+            assert told[key] in shown(field.default), key
+
+
+def test_the_reference_tells_the_defaults_of_each_kind_of_directory() -> None:
+    reference = (DEPLOY / "settings.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(DirectorySchema):
+        row = next(line for line in reference.splitlines() if line.startswith(f"| `{field.name}` |"))
+        told = [cell.replace("\\|", "|") for cell in re.split(r"(?<!\\) \| ", row.strip("| "))[1:]]
+        assert told == [
+            ", ".join(f"`{item}`" for item in (value if isinstance(value, tuple) else [value]))
+            for value in (getattr(PRESETS[kind], field.name) for kind in DirectoryKind)
+        ]
+
+
+def test_the_example_shows_the_defaults_of_active_directory() -> None:
+    directory = tomllib.loads(COMMENTED.sub("", EXAMPLE))["directory"]
+    preset = PRESETS[DirectoryKind(directory["kind"])]
+    for field in dataclasses.fields(DirectorySchema):
+        value = getattr(preset, field.name)
+        assert directory[field.name] == (list(value) if isinstance(value, tuple) else value)
 
 
 def test_the_example_entitlements_are_right() -> None:
