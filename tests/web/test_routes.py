@@ -32,7 +32,7 @@ def path_of(rule: Rule) -> str:
 
 
 def name_of(rule: Rule) -> str:
-    return rule.endpoint
+    return str(rule.endpoint)
 
 
 def test_the_routes_are_those_of_the_public_contract() -> None:
