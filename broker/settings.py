@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from broker.core.credentials import Secret
 from broker.core.durations import read_duration
@@ -35,6 +35,8 @@ DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+# A host name in ASCII, or an address of either kind (urlsplit has taken the brackets away).
+_HOST: Final = re.compile(r"[a-z0-9_.:-]+")
 
 _T = TypeVar("_T")
 
@@ -89,16 +91,21 @@ def _truth(value: object) -> bool:
 def _one_of(*choices: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"write one of {', '.join(choices)}")
+            raise ValueError(f"write one of {', '.join(filter(None, choices))}")
         return value
 
     return read
 
 
+def _is_server(parts: SplitResult) -> bool:
+    # Reading the port raises ValueError when it is none.
+    return _HOST.fullmatch(parts.hostname or "") is not None and parts.port != 0 and "@" not in parts.netloc
+
+
 def _url(value: object) -> str:
     text = _text(value)
     parts = urlsplit(text)
-    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if parts.scheme not in {"https", "http"} or not _is_server(parts) or parts.query or parts.fragment:
         raise ValueError("write an address such as https://broker.corp.example")
     if parts.path not in {"", "/"}:
         raise ValueError("the portal lives at the root of its host: leave the path out")
@@ -118,10 +125,11 @@ def _ldap_servers(value: object) -> tuple[str, ...]:
     servers = _texts(value)
     if not servers:
         raise ValueError('write at least one server: ["ldaps://dc1.corp.example"]')
-    for server in servers:
+    for number, server in enumerate(servers, start=1):
         parts = urlsplit(server)
-        if parts.scheme not in {"ldap", "ldaps"} or not parts.hostname or parts.path not in {"", "/"}:
-            raise ValueError(f"{server} is not like ldaps://dc1.corp.example or ldap://dc1.corp.example:389")
+        if parts.scheme not in {"ldap", "ldaps"} or not _is_server(parts) or parts.path not in {"", "/"}:
+            # Not shown: somebody may have written a password into it.
+            raise ValueError(f"server {number} is not like ldaps://dc1.corp.example or ldap://dc1.corp.example:389")
     return servers
 
 
@@ -377,7 +385,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsInvalid(Fault(str(path), f"it cannot be read: {error.strerror}")) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or brackets in brackets without end
         raise SettingsInvalid(Fault(str(path), f"it is not TOML in UTF-8: {error}")) from error
     return read_settings(document, os.environ if environment is None else environment, path.absolute().parent)
 
