@@ -170,11 +170,11 @@ class World:
             audit=self.audit,
             limits=self.limits,
             metadata=lambda: b"<EntityDescriptor/>",
-            administrators=lambda principal: principal.is_member_of(ADMINISTRATORS),
             readiness=lambda: self.readiness,
             clock=self.clock,
             templates=TEMPLATES,
             **{
+                "administrators": lambda principal: principal.is_member_of(ADMINISTRATORS),
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",
                 "company": "Example Corporation",
