@@ -1,0 +1,251 @@
+"""The folder of the signing key: made once, private, and refused when anything in it does not fit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.core.errors import SigningKeyUnusable
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+YEAR = timedelta(days=365)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SigningKeyFolder:
+    return SigningKeyFolder(tmp_path / "state" / "keys")
+
+
+def create(folder: SigningKeyFolder) -> FileSigningKey:
+    return folder.create_first("Federation Broker", YEAR, 2048, NOW)
+
+
+def refusal(act: Callable[[], object]) -> str:
+    with pytest.raises(SigningKeyUnusable) as caught:
+        act()
+    (fault,) = caught.value.faults
+    assert "PRIVATE KEY" not in str(caught.value)
+    return str(fault)
+
+
+def test_the_first_key_is_the_active_one_and_read_again_it_is_the_same(folder: SigningKeyFolder) -> None:
+    made = create(folder)
+    read = folder.active(NOW)
+    assert (read.id, read.certificate_der, read.not_after) == (made.id, made.certificate_der, made.not_after)
+    assert read.not_after == NOW + YEAR
+    assert (folder.path / "active").read_text() == f"{made.id}\n"
+
+
+def test_the_certificate_says_who_and_how_long_and_signs_itself(folder: SigningKeyFolder) -> None:
+    certificate = x509.load_der_x509_certificate(create(folder).certificate_der)
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == "Federation Broker"
+    assert certificate.issuer == certificate.subject
+    assert certificate.not_valid_before_utc <= NOW
+    assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
+    certificate.verify_directly_issued_by(certificate)
+    public = certificate.public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    assert (public.key_size, public.public_numbers().e) == (2048, 65537)
+
+
+def test_a_long_name_is_shortened_to_what_a_certificate_holds(folder: SigningKeyFolder) -> None:
+    made = folder.create_first("x" * 100, YEAR, 2048, NOW)
+    certificate = x509.load_der_x509_certificate(made.certificate_der)
+    assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "x" * 64
+
+
+def test_a_signature_is_verified_by_the_certificate_and_belongs_to_its_bytes(folder: SigningKeyFolder) -> None:
+    key = create(folder)
+    public = x509.load_der_x509_certificate(key.certificate_der).public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    signature = key.sign(b"bytes")
+    public.verify(signature, b"bytes", padding.PKCS1v15(), hashes.SHA256())
+    with pytest.raises(InvalidSignature):
+        public.verify(signature, b"other", padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_the_private_key_and_its_folder_are_for_the_broker_alone(folder: SigningKeyFolder) -> None:
+    before = os.umask(0)
+    try:
+        made = create(folder)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder.path, *folder.path.iterdir()]}
+    assert modes == {"keys": 0o700, f"{made.id}.key.pem": 0o600, f"{made.id}.crt.pem": 0o644, "active": 0o644}
+
+
+def test_a_key_does_not_show_itself(folder: SigningKeyFolder) -> None:
+    made = create(folder)
+    assert repr(made) == str(made) == f"FileSigningKey({made.id})"
+    with pytest.raises(TypeError):
+        pickle.dumps(made)
+
+
+def test_a_second_key_is_not_made_over_the_first(folder: SigningKeyFolder) -> None:
+    create(folder)
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    assert refusal(lambda: create(folder)) == (
+        f"saml.keys: {folder.path} holds an active key already; nothing was changed"
+    )
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
+def test_a_weak_key_is_not_made(folder: SigningKeyFolder) -> None:
+    weak = refusal(lambda: folder.create_first("x", YEAR, 1024, NOW))
+    assert weak == "--bits: a signing key has at least 2048 bits"
+    assert not folder.path.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    fault = refusal(lambda: create(SigningKeyFolder(tmp_path / "file" / "keys")))
+    assert fault == f"saml.keys: {tmp_path}/file/keys cannot be used: Not a directory"
+
+
+def test_drafts_that_an_interrupted_run_left_are_in_nobodys_way(folder: SigningKeyFolder) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / "active.new").write_text("half")
+    made = create(folder)
+    assert folder.active(NOW).id == made.id
+    assert not (folder.path / "active.new").exists()
+
+
+# --- Reading
+
+
+def test_a_folder_without_a_key_says_which_command_makes_one(folder: SigningKeyFolder) -> None:
+    expected = f"saml.keys: {folder.path} holds no active key: run `broker keys new`"
+    assert refusal(lambda: folder.active(NOW)) == expected
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o660, 0o644, 0o602, 0o620])
+def test_a_private_key_that_others_can_read_or_write_is_refused(folder: SigningKeyFolder, mode: int) -> None:
+    path = folder.path / f"{create(folder).id}.key.pem"
+    path.chmod(mode)
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: others can read {path}: chmod 600 {path}"
+
+
+@pytest.mark.parametrize("suffix", ["key", "crt"])
+def test_a_missing_file_is_named(folder: SigningKeyFolder, suffix: str) -> None:
+    path = folder.path / f"{create(folder).id}.{suffix}.pem"
+    path.unlink()
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} cannot be used: No such file or directory"
+
+
+GARBAGE = [b"", b"\x00\xff", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", b"x" * 10_000]
+
+
+@pytest.mark.parametrize("suffix", ["key", "crt"])
+@pytest.mark.parametrize("content", GARBAGE)
+def test_garbage_in_a_file_is_a_fault_with_its_name(folder: SigningKeyFolder, suffix: str, content: bytes) -> None:
+    path = folder.path / f"{create(folder).id}.{suffix}.pem"
+    path.write_bytes(content)
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} cannot be used: it is not what its name says"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"nothing-of-this-name", b"a\x00b", b"x" * 5000])
+def test_an_active_file_that_names_no_key_is_a_fault(folder: SigningKeyFolder, content: bytes) -> None:
+    create(folder)
+    (folder.path / "active").write_bytes(content)
+    assert refusal(lambda: folder.active(NOW)).startswith("saml.keys: ")
+
+
+def put(
+    folder: SigningKeyFolder,
+    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    encryption: KeySerializationEncryption | None = None,
+) -> Path:
+    """Put another private key in the place of the folder's."""
+    path = folder.path / f"{create(folder).id}.key.pem"
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
+    return path
+
+
+def test_a_key_that_is_not_the_certificates_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, rsa.generate_private_key(65537, 2048))
+    certificate = Path(str(path).replace(".key.", ".crt."))
+    expected = f"saml.keys: {path} is not the key of {certificate}: restore the pair"
+    assert refusal(lambda: folder.active(NOW)) == expected
+
+
+def test_a_weak_key_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, rsa.generate_private_key(65537, 1024))  # noqa: S505 - what is refused
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} is not an RSA key of 2048 bits or more"
+
+
+def test_a_key_of_another_kind_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, ec.generate_private_key(ec.SECP256R1()))
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} is not an RSA key of 2048 bits or more"
+
+
+def test_a_key_under_a_passphrase_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, rsa.generate_private_key(65537, 2048), BestAvailableEncryption(b"passphrase"))
+    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} cannot be used: it is not what its name says"
+
+
+def test_a_certificate_of_another_kind_of_key_is_refused(folder: SigningKeyFolder) -> None:
+    made = create(folder)
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    certificate = x509.CertificateBuilder(name, name, private.public_key(), 1, NOW, NOW + YEAR).sign(
+        private, hashes.SHA256()
+    )
+    (folder.path / f"{made.id}.crt.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    assert "is not the key of" in refusal(lambda: folder.active(NOW))
+
+
+@pytest.mark.parametrize("now", [NOW - timedelta(days=1), NOW + YEAR, NOW + 2 * YEAR])
+def test_a_certificate_that_does_not_hold_now_is_refused(folder: SigningKeyFolder, now: datetime) -> None:
+    path = folder.path / f"{create(folder).id}.crt.pem"
+    assert refusal(lambda: folder.active(now)) == (
+        f"saml.keys: {path} is valid from 2026-11-23 to 2027-11-23: check the clock, or make a new key"
+    )
+
+
+def test_a_certificate_holds_until_its_last_second(folder: SigningKeyFolder) -> None:
+    create(folder)
+    assert folder.active(NOW + YEAR - timedelta(seconds=1)).not_after == NOW + YEAR
+
+
+# --- Metadata
+
+
+def test_metadata_is_kept_and_given_back_byte_for_byte(folder: SigningKeyFolder) -> None:
+    create(folder)
+    folder.keep_metadata(b"<one/>")
+    folder.keep_metadata("<two>日本</two>".encode())
+    assert folder.metadata() == "<two>日本</two>".encode()
+    assert not list(folder.path.glob("*.new"))
+
+
+def test_metadata_that_is_not_there_says_which_command_makes_it(folder: SigningKeyFolder) -> None:
+    expected = f"saml.keys: {folder.path} holds no metadata: run `broker keys new`"
+    assert refusal(folder.metadata) == expected
+
+
+def test_metadata_that_cannot_be_read_or_written_is_a_fault(folder: SigningKeyFolder) -> None:
+    path = folder.path / "metadata.xml"
+    missing = f"saml.keys: {path} cannot be used: No such file or directory"
+    assert refusal(lambda: folder.keep_metadata(b"<x/>")) == missing
+    path.mkdir(parents=True)
+    assert refusal(folder.metadata) == f"saml.keys: {path} cannot be used: Is a directory"
