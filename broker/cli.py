@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 import secrets
 import shutil
@@ -17,10 +19,17 @@ import click
 from broker.adapters.database import migrations
 from broker.adapters.signing_keys import SMALLEST_KEY_BITS
 from broker.app import create_app
-from broker.compose import Broker, compose, utc_now
+from broker.compose import Broker, compose, sign_metadata, signing_keys, utc_now
 from broker.core.entitlements import Entitlement
 from broker.core.entitlements_file import parse_entitlements
-from broker.core.errors import BrokerError, ConfigurationInvalid, EntitlementsInvalid, Fault
+from broker.core.errors import (
+    BrokerError,
+    ConfigurationInvalid,
+    EntitlementsInvalid,
+    Fault,
+    LoginRejected,
+    PrincipalGone,
+)
 from broker.core.principal import Principal
 from broker.resources import resource
 from broker.server import PortalServer, check_address_free
@@ -66,6 +75,8 @@ def _composed(settings_file: Path | None) -> Broker:
 @click.version_option(package_name="federation-broker")
 def main() -> None:
     """Directory password in, narrow temporary AWS credentials out."""
+    # Commands answer on the terminal; only what serves has a log of its own.
+    configure_logging(logging.WARNING)
 
 
 @main.command()
@@ -76,6 +87,7 @@ def serve(settings_file: Path | None) -> None:
     broker = _composed(settings_file)
     broker.check_at_start()
     configure_logging()
+    broker.warn_at_start()
     listen = broker.settings.listen
     check_address_free(listen.address, listen.port)
     PortalServer(lambda: create_app(broker.portal()), listen).run()
@@ -108,7 +120,14 @@ def serve(settings_file: Path | None) -> None:
 @reporting
 def demo(folder: Path, port: int, describe: Path | None) -> None:
     """Run the whole product on this machine, with an embedded directory and AWS stand-in."""
-    from broker.demo import run_demo  # noqa: PLC0415 - the sandbox is not installed in production
+    if importlib.util.find_spec("ministack") is None:
+        raise ConfigurationInvalid(
+            Fault(
+                "demo",
+                "the AWS stand-in is not installed: run `make demo` in a checkout, or install federation-broker[demo]",
+            )
+        )
+    from broker.demo import run_demo  # noqa: PLC0415 - ministack is not there in production
 
     run_demo(folder.absolute(), port, describe)
 
@@ -136,7 +155,10 @@ def init(folder: Path) -> None:
             Fault(str(error.filename or folder), f"cannot be written: {error.strerror}")
         ) from error
     click.echo(f"Written: {', '.join(str(path) for path in targets.values())}")
-    click.echo("Next: edit broker.toml and entitlements.toml, then `broker keys new` and `broker db upgrade`.")
+    click.echo(
+        "Next: edit broker.toml and entitlements.toml, and put the service account's password into bind-password"
+    )
+    click.echo("(mode 0600); then `broker keys new` and `broker db upgrade`.")
 
 
 @main.group()
@@ -159,9 +181,9 @@ def keys() -> None:
 @reporting
 def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
     """Make the first signing key with its certificate, and sign the metadata."""
-    broker = _composed(settings_file)
-    key = broker.keys.create_first(broker.settings.entity_id, timedelta(days=days), bits, utc_now())
-    broker.sign_metadata(key)
+    settings = load_settings(settings_path(settings_file))
+    key = signing_keys(settings).create_first(settings.entity_id, timedelta(days=days), bits, utc_now())
+    sign_metadata(settings, key)
     click.echo(f"Key {key.id} signs from now on; its certificate holds until {key.not_after:%Y-%m-%d}.")
     click.echo("Next: give AWS the metadata (`broker metadata > metadata.xml`), as a SAML provider in each account.")
 
@@ -174,10 +196,11 @@ def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
 @reporting
 def metadata(sign: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
     """Print the signed SAML metadata of this identity provider."""
-    broker = _composed(settings_file)
+    settings = load_settings(settings_path(settings_file))
+    keys = signing_keys(settings)
     if sign:
-        broker.sign_metadata(broker.keys.active(utc_now()))
-    click.echo(broker.keys.metadata(), nl=False)
+        sign_metadata(settings, keys.active(utc_now()))
+    click.echo(keys.metadata(), nl=False)
 
 
 @main.group()
@@ -238,9 +261,16 @@ def entitlements_check(file: Path, offline: bool, settings_file: Path | None) ->
 def entitlements_explain(username: str, settings_file: Path | None) -> None:
     """Say which entitlements USERNAME holds and through which groups, and why each other one is not held."""
     broker = _composed(settings_file)
-    principal = broker.directory.principal_by_username(username)
+    try:
+        principal = broker.directory.principal_by_username(username)
+    except LoginRejected as error:
+        raise click.ClickException(f"{username!r} names nobody under directory.user_bases: {error.cause}") from error
     catalogue = broker.entitlements.catalogue()
     click.echo(f"{principal.username} ({principal.display_name}), id {principal.id}")
+    try:
+        broker.directory.principal_by_id(principal.id)
+    except PrincipalGone as gone:
+        click.echo(f"The account cannot be used ({gone.cause}): until that is mended it gets nothing of what follows.")
     click.echo("Groups: " + (_names(group.name for group in principal.groups) or "none"))
     for item in catalogue.entitlements:
         click.echo(_explained(item, principal))
@@ -251,7 +281,11 @@ def _explained(entitlement: Entitlement, principal: Principal) -> str:
     if not matching:
         wanted = _names(group.name for group in entitlement.groups)
         return f"no   {entitlement.id}: a member of none of: {wanted}"
-    lines = [f"yes  {entitlement.id}: through {_names(group.name for group in matching)}"]
+    account = entitlement.account
+    lines = [
+        f"yes  {entitlement.id}: through {_names(group.name for group in matching)}",
+        f"       role {entitlement.role_name} in {account.name} ({account.id}), {', '.join(entitlement.uses)}",
+    ]
     try:
         lines += [f"       {place.access} {place.name}" for place in entitlement.locations_for(principal)]
     except BrokerError as error:

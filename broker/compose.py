@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import structlog
 
 from broker.adapters.aws.console import FederationSignIn
 from broker.adapters.aws.endpoints import PUBLIC_ENDPOINTS, AwsEndpoints
@@ -24,11 +25,14 @@ from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
 from broker.core.errors import BrokerError
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
-from broker.core.principal import Principal
+from broker.core.principal import DirectoryGroup, Principal
 from broker.core.sessions import SessionLimits
+from broker.readiness import Readiness
 from broker.resources import resource
 from broker.settings import Settings
 from broker.web.portal import Portal
+
+_log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -61,6 +65,14 @@ class Broker:
         self.entitlements.check_text()
         self.settings.secret_key()
         check_ready(self.database, resource("alembic"))
+
+    def warn_at_start(self) -> None:
+        """Log what would keep everybody out, though the broker can start without it: it may come back."""
+        for name, check in (("directory", self.directory.check), ("administrators", self._administrators)):
+            try:
+                check()
+            except BrokerError as error:
+                _log.warning("not usable at start", what=name, problem=str(error))
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
         """What the web needs.
@@ -112,7 +124,13 @@ class Broker:
             company=settings.company,
             form_action_origins=self.endpoints.form_action_origins(),
             secret_key=secret_key,
-            readiness=self.readiness,
+            readiness=Readiness(
+                {
+                    "database": audit.check,
+                    "directory": self.directory.check,
+                    "entitlements": self.entitlements.catalogue,
+                }
+            ),
             clock=utc_now,
             templates=resource("templates"),
             demo=bool(demo_people),
@@ -126,27 +144,25 @@ class Broker:
             GroupNotResolved: the configured group is not in the directory.
             DirectoryUnavailable: no answer.
         """
-        return principal.is_member_of(self.directory.group(self.settings.administration.administrators))
+        return principal.is_member_of(self._administrators())
 
-    def readiness(self) -> Mapping[str, str | None]:
-        """Each thing the broker depends on and what is wrong with it, None when nothing is."""
-        checks: Mapping[str, Callable[[], object]] = {
-            "database": SqlAuditLog(self.database).check,
-            "directory": self.directory.check,
-            "entitlements": self.entitlements.catalogue,
-        }
-        problems = {name: _problem(check) for name, check in checks.items()}
-        problems["entitlements"] = problems["entitlements"] or self.entitlements.problem()
-        return problems
+    def _administrators(self) -> DirectoryGroup:
+        return self.directory.group(self.settings.administration.administrators)
 
-    def sign_metadata(self, key: FileSigningKey) -> None:
-        """Sign the metadata anew and keep it; only the key and metadata commands do.
 
-        Raises:
-            SigningKeyUnusable: the folder cannot be written.
-        """
-        content = build_metadata(self.settings.entity_id, f"{self.settings.public_url}/saml/sso", key)
-        self.keys.keep_metadata(content)
+def signing_keys(settings: Settings) -> SigningKeyFolder:
+    """The folder of signing keys; needs no directory and no database."""
+    return SigningKeyFolder(settings.saml.keys)
+
+
+def sign_metadata(settings: Settings, key: FileSigningKey) -> None:
+    """Sign the metadata anew and keep it; only the key and metadata commands do.
+
+    Raises:
+        SigningKeyUnusable: the folder cannot be written.
+    """
+    content = build_metadata(settings.entity_id, f"{settings.public_url}/saml/sso", key)
+    signing_keys(settings).keep_metadata(content)
 
 
 def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> Broker:
@@ -165,7 +181,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         database=Database(settings.database.url, connections=settings.listen.threads),
         directory=directory,
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
-        keys=SigningKeyFolder(settings.saml.keys),
+        keys=signing_keys(settings),
         endpoints=endpoints,
     )
 
@@ -193,11 +209,3 @@ def _directory_config(settings: Settings) -> DirectoryConfig:
         connect_timeout=directory.connect_timeout,
         operation_timeout=directory.operation_timeout,
     )
-
-
-def _problem(check: Callable[[], object]) -> str | None:
-    try:
-        check()
-    except BrokerError as error:
-        return str(error)
-    return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,15 +17,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
+from urllib.parse import quote
 
 import click
 
 from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.adapters.database import migrations
 from broker.app import create_app
-from broker.compose import Broker, compose, utc_now
-from broker.core.errors import BrokerError, ConfigurationInvalid, Fault
+from broker.compose import Broker, compose, sign_metadata, utc_now
+from broker.core.errors import AddressInUse, BrokerError, ConfigurationInvalid, Fault
 from broker.resources import resource
 from broker.sandbox.aws.company import ACCOUNTS, found_company
 from broker.sandbox.people import PEOPLE, SERVICE_DN, SERVICE_PASSWORD
@@ -89,8 +89,17 @@ def run_demo(folder: Path, port: int, describe: Path | None) -> None:
         ConfigurationInvalid: the folder cannot be used, or the port is taken.
         BrokerError: a part did not start; its log is in the folder.
     """
+    owner = os.getpid()
     port = port or _free_port()
-    check_address_free(_ADDRESS, port)
+    try:
+        check_address_free(_ADDRESS, port)
+    except AddressInUse as error:
+        taken = error.faults[0]
+        raise AddressInUse(Fault(taken.place, f"{taken.message} (DEMO_PORT names another, 0 takes any)")) from error
+    if describe is not None and not describe.absolute().parent.is_dir():
+        raise ConfigurationInvalid(Fault("DEMO_DESCRIBE", f"there is no folder {describe.absolute().parent}"))
+    # Everything is on this machine; a company's proxy has no part in it.
+    os.environ["NO_PROXY"] = "127.0.0.1,localhost"
     try:
         _prepare(folder)
     except OSError as error:
@@ -101,7 +110,7 @@ def run_demo(folder: Path, port: int, describe: Path | None) -> None:
             broker = _compose(folder, port, directory, aws)
         except KeyboardInterrupt:
             return
-        configure_logging(stream=parts.enter_context((folder / "portal.log").open("a", encoding="utf-8")))
+        configure_logging(stream=parts.enter_context(_private_log(folder / "portal.log")))
         people = tuple((person.username, person.password, person.note) for person in PEOPLE)
         description = _description(broker, directory, aws)
 
@@ -110,12 +119,17 @@ def run_demo(folder: Path, port: int, describe: Path | None) -> None:
             if describe is not None:
                 _write_private(describe, json.dumps(description, ensure_ascii=False, indent=2).encode())
 
-        PortalServer(
-            lambda: create_app(broker.portal(demo_people=people)),
-            broker.settings.listen,
-            when_ready=announce,
-            loglevel="warning",
-        ).run()
+        try:
+            PortalServer(
+                lambda: create_app(broker.portal(demo_people=people)),
+                broker.settings.listen,
+                when_ready=announce,
+                loglevel="warning",
+            ).run()
+        finally:
+            if describe is not None and os.getpid() == owner:
+                # It names addresses that are gone, and the stand-in's administrator.
+                describe.unlink(missing_ok=True)
 
 
 def _prepare(folder: Path) -> None:
@@ -127,7 +141,7 @@ def _prepare(folder: Path) -> None:
     entitlements = folder / "entitlements.toml"
     if not entitlements.exists():
         # A copy, so that it can be edited while the demo runs.
-        shutil.copyfile(resource("sandbox/entitlements.toml"), entitlements)
+        _write_private(entitlements, resource("sandbox/entitlements.toml").read_bytes())
 
 
 def _start_sandbox(folder: Path, parts: ExitStack) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -152,6 +166,8 @@ def _part(name: str, folder: Path, arguments: list[str]) -> Iterator[Callable[[]
             start_new_session=True,  # Ctrl-C in the terminal is ours to handle; we stop the parts after the portal
         )
 
+    owner = os.getpid()
+
     def ready() -> dict[str, Any]:
         assert process.stdout is not None  # noqa: S101 - PIPE above
         line = process.stdout.readline()
@@ -164,12 +180,18 @@ def _part(name: str, folder: Path, arguments: list[str]) -> Iterator[Callable[[]
     try:
         yield ready
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # A worker of the portal is a fork, and leaves this block too when it ends: the part is not its to stop.
+        if os.getpid() == owner:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping[str, Any]) -> Broker:
@@ -179,7 +201,7 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
         # A JSON string is a TOML string too, whatever the folder is called.
         ldaps=json.dumps(directory["ldaps"]),
         ca_file=json.dumps(directory["ca_file"]),
-        database=json.dumps(f"sqlite:///{folder}/broker.db"),
+        database=json.dumps(f"sqlite:///{quote(str(folder))}/broker.db"),
         bind_dn=SERVICE_DN,
         entity_id=_ENTITY_ID,
     )
@@ -190,7 +212,7 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
     now = utc_now()
     if not (folder / "keys").exists():
         broker.keys.create_first(_ENTITY_ID, timedelta(days=365), 2048, now)
-    broker.sign_metadata(broker.keys.active(now))
+    sign_metadata(settings, broker.keys.active(now))
     migrations.upgrade(settings.database.url, resource("alembic"))
     found_company(aws["aws_admin"], aws["aws_endpoint"], broker.keys.metadata(), [person.username for person in PEOPLE])
     broker.check_at_start()
@@ -225,6 +247,10 @@ def _free_port() -> int:
         probe.bind((_ADDRESS, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _private_log(path: Path) -> TextIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -34,6 +34,7 @@ DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
+_SHORTEST_IDLE: Final = timedelta(minutes=5)
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # A host name in ASCII, or an address of either kind (urlsplit has taken the brackets away).
 _HOST: Final = re.compile(r"[a-z0-9_.:-]+")
@@ -131,6 +132,13 @@ def _ldap_servers(value: object) -> tuple[str, ...]:
             # Not shown: somebody may have written a password into it.
             raise ValueError(f"server {number} is not like ldaps://dc1.corp.example or ldap://dc1.corp.example:389")
     return servers
+
+
+def _idle(value: object) -> timedelta:
+    duration = read_duration(value)
+    if duration < _SHORTEST_IDLE:
+        raise ValueError("requests are noted every half minute or so: write at least 5m")
+    return duration
 
 
 def _path(value: object) -> Path:
@@ -287,7 +295,9 @@ class SamlSettings:
 class SessionSettings:
     """Sign-in sessions of the portal."""
 
-    idle: timedelta = setting("A sign-in ends after this long without a request.", read_duration, timedelta(minutes=30))
+    idle: timedelta = setting(
+        "A sign-in ends after this long without a request; at least 5m.", _idle, timedelta(minutes=30)
+    )
     absolute: timedelta = setting(
         "A sign-in ends after this long whatever happens.", read_duration, timedelta(hours=10)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,11 @@ class EntitlementsFile:
         Raises:
             EntitlementsInvalid: with every fault.
         """
-        parse_entitlements(self._read(), self._attributes)
+        try:
+            parse_entitlements(self._read(), self._attributes)
+        except EntitlementsInvalid as error:
+            faults = [Fault(f"{self._path}, {fault.place}", fault.message) for fault in error.faults]
+            raise EntitlementsInvalid(*faults) from error
 
     def catalogue(self) -> Catalogue:
         """The catalogue in force.
@@ -62,13 +67,20 @@ class EntitlementsFile:
             EntitlementsUnavailable: no version of the file was ever good.
             DirectoryUnavailable: the groups could not be resolved; the next question tries again.
         """
-        with self._lock:
-            stamp = self._stamp_now()
+        stamp, in_force = self._stamp_now(), self._in_force
+        if in_force is not None and stamp == self._stamp:
+            return in_force.catalogue
+        # One thread reads; those that have an older version go on with it meanwhile.
+        if not self._lock.acquire(blocking=in_force is None) and in_force is not None:
+            return in_force.catalogue
+        try:
             if self._in_force is None or stamp != self._stamp:
                 self._in_force = self._load(self._in_force)
                 # Only now: had the directory been away, the next question must try again.
                 self._stamp = stamp
             return self._in_force.catalogue
+        finally:
+            self._lock.release()
 
     def problem(self) -> str | None:
         """What is wrong with the file on disk while an older version is in force."""
@@ -97,6 +109,9 @@ class EntitlementsFile:
 
     def _read(self) -> bytes:
         try:
+            if self._path.stat().st_mode & stat.S_IWOTH:
+                # Whoever may write it may give anybody any role.
+                raise EntitlementsInvalid(Fault(str(self._path), f"anybody can write it: chmod o-w {self._path}"))
             return self._path.read_bytes()
         except OSError as error:
             raise EntitlementsInvalid(Fault(str(self._path), f"it cannot be read: {error.strerror}")) from error

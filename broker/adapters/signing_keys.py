@@ -147,6 +147,10 @@ class SigningKeyFolder:
         """
         try:
             return (self.path / _METADATA).read_bytes()
+        except FileNotFoundError as error:
+            raise SigningKeyUnusable(
+                Fault("saml.keys", f"{self.path} holds no metadata: run `broker keys new`")
+            ) from error
         except OSError as error:
             raise _unreadable(self.path / _METADATA, error) from error
 

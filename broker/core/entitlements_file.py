@@ -202,6 +202,9 @@ class _Reader:
         ids = Counter(entry["id"] for entry in entries if isinstance(entry.get("id"), str))
         for repeated in (name for name, count in ids.items() if count > 1):
             self._fault(f'entitlement "{repeated}", id', "more than one entitlement has this id")
+        if not entries and not self.faults:
+            # A save that stopped half way would otherwise take everything from everybody.
+            self._fault("entitlement", "the file holds no entitlement; write at least one [[entitlement]]")
         return (
             tuple(account for account in accounts.values() if account),
             tuple(item for item in parsed if item),
@@ -354,7 +357,7 @@ class _Reader:
         bucket = self._matching(
             place, table, "bucket", _BUCKET, "a bucket name: 3 to 63 lower-case letters, digits, dots, hyphens", "."
         )
-        prefix = self._prefix(f"{place}.prefix", table.get("prefix", ""))
+        prefix = self._prefix(f"{place}.prefix", table.get("prefix"))
         access = table.get("access")
         if access not in tuple(Access):
             self._fault(f"{place}.access", f"say one of {', '.join(Access)}")
@@ -365,7 +368,8 @@ class _Reader:
 
     def _prefix(self, place: str, value: object) -> Template | None:
         if not isinstance(value, str):
-            self._fault(place, "write it as text")
+            # Left out it would be the whole bucket, which has to be said.
+            self._fault(place, 'write it as text: a prefix that ends with a slash, or "" for the whole bucket')
             return None
         template = self._template(place, value)
         if template is None:

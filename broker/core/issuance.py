@@ -78,12 +78,14 @@ class Issued:
 
     Attributes:
         session_policy: None when the scope is not S3.
+        console_destination: the console page to open; None for other uses.
     """
 
     grant: Grant
     session_policy: SessionPolicy | None
     exchange: Exchange
     recorded: AuditEvent
+    console_destination: str | None
 
 
 def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
@@ -112,26 +114,31 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         # 4. Compile what narrows the session.
         session_policy = policy_for(grant)
         facts = _with_grant(facts, grant, session_policy, catalogue)
-        if request.use is Use.CONSOLE:
-            # A destination elsewhere is refused before anything is issued.
-            console_destination(grant, request.destination)
-    except BrokerError as refusal:
-        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=str(refusal))
+        # 5. A console page elsewhere is refused before anything is issued.
+        destination = console_destination(grant, request.destination) if request.use is Use.CONSOLE else None
+    except Exception as failure:
+        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
         raise
-    # 5. Record the intent. The audit refuses a second one for the same grant.
+    # 6. Record the intent. The audit refuses a second one for the same grant.
     _record(facts, EventKind.ISSUANCE_INTENDED, ports)
     try:
-        # 6. Build and sign the assertion: one role, five minutes. It never leaves this function.
+        # 7. Build and sign the assertion: one role, five minutes. It never leaves this function.
         assertion = ports.signer.sign(claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock()))
         facts = replace(facts, assertion_id=assertion.id)
-        # 7. Exchange it at STS, under the session policy.
+        # 8. Exchange it at STS, under the session policy.
         exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
-    except BrokerError as refusal:
-        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=str(refusal))
+    except Exception as failure:
+        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
         raise
-    # 8. Record the outcome; only then is anything handed over.
+    # 9. Record the outcome; only then is anything handed over.
     recorded = _record(_with_exchange(facts, exchange), EventKind.ISSUANCE_SUCCEEDED, ports)
-    return Issued(grant=grant, session_policy=session_policy, exchange=exchange, recorded=recorded)
+    return Issued(
+        grant=grant,
+        session_policy=session_policy,
+        exchange=exchange,
+        recorded=recorded,
+        console_destination=destination,
+    )
 
 
 def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
@@ -150,14 +157,19 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
     issued = issue(replace(request, use=Use.CONSOLE), ports)
     try:
         # 2. Trade the credentials for a sign-in token.
-        destination = console_destination(issued.grant, request.destination)
+        destination = issued.console_destination or ""
         url = ports.console.sign_in_url(issued.grant, issued.exchange, destination, ports.portal_url)
-    except BrokerError as refusal:
-        _record(issued.recorded, EventKind.CONSOLE_REJECTED, ports, reason=str(refusal))
+    except Exception as failure:
+        _record(issued.recorded, EventKind.CONSOLE_REJECTED, ports, reason=_reason(failure))
         raise
     # 3. Record the redirect before it is handed over.
     _record(issued.recorded, EventKind.CONSOLE_REDIRECTED, ports)
     return url
+
+
+def _reason(failure: Exception) -> str:
+    # The text of an error that is not ours could quote anything, a secret too.
+    return str(failure) if isinstance(failure, BrokerError) else f"unforeseen: {type(failure).__name__}"
 
 
 def _record(facts: AuditEvent, kind: EventKind, ports: IssuancePorts, *, reason: str | None = None) -> AuditEvent:

@@ -36,6 +36,14 @@ def rows(demo: Demo, kind: str) -> list[sqlite3.Row]:
         return list(database.execute("select * from audit_event where kind = ? order by time", [kind]))
 
 
+def until_ready_is(demo: Demo, status: int) -> None:
+    """Answers are kept for some seconds, in each worker."""
+    deadline = time.monotonic() + 30
+    while PortalClient(demo.portal).get("/readyz").status != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
 def test_every_refused_sign_in_looks_the_same(demo: Demo) -> None:
     def answer(username: str, password: str) -> tuple[int, str]:
         refusal = PortalClient(demo.portal).sign_in(username, password)
@@ -132,8 +140,9 @@ def test_a_file_broken_while_running_keeps_the_last_good_one(demo: Demo) -> None
         administrator = demo.signed_in("erin")
         assert "entitlements" in administrator.get("/").text.lower()
         ready = PortalClient(demo.portal).get("/readyz")
-        assert ready.status == 503
-        assert "entitlements" in ready.text
+        # A warning, not a failure: the node still serves, and a typo must not take every node out of the balancer.
+        assert ready.status == 200
+        assert json.loads(ready.text)["warnings"] == ["entitlements"]
     finally:
         file.write_text(good, encoding="utf-8")
     assert PortalClient(demo.portal).get("/readyz").status == 200
@@ -170,7 +179,7 @@ def test_nothing_is_issued_while_the_directory_is_down(tmp_path: Path) -> None:
         assert answer.status == 503
         assert PortalClient(demo.portal).sign_in("alice", demo.password("alice")).status == 503
         assert rows(demo, "issuance.intended") == []
-        assert PortalClient(demo.portal).get("/readyz").status == 503
+        until_ready_is(demo, 503)
         assert PortalClient(demo.portal).get("/healthz").status == 200
 
 

@@ -100,4 +100,4 @@ def _signin_token(content: bytes) -> str | None:
         token = json.loads(content)["SigninToken"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return token if isinstance(token, str) and token else None
+    return token if isinstance(token, str) and token and token.isascii() else None

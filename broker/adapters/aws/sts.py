@@ -60,6 +60,10 @@ _SERVER_ERROR: Final = 500
 _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
 
 
+# AWS STS API reference, Credentials, AccessKeyId: 16 to 128 word characters.
+_ACCESS_KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
+
+
 class StsTokenService:
     """Implements :class:`broker.core.ports.TokenService`; threads share one.
 
@@ -118,10 +122,12 @@ class StsTokenService:
             answer = self._client(account.partition, account.region).assume_role_with_saml(**call)
         except ClientError as error:
             failure = _refusal(error)
-        except (BotoCoreError, ResponseParserError) as error:
+        except (BotoCoreError, ResponseParserError, ValueError, KeyError) as error:
             failure = TokenServiceUnavailable(f"no answer from STS in {account.region}: {type(error).__name__}")
         else:
-            return _exchange(answer)
+            exchange = _exchange(answer)
+            _check_it_is_ours(exchange, grant)
+            return exchange
         # Out here it has no context: the SDK's errors hold the request, and with it the assertion, or the whole answer.
         raise failure
 
@@ -164,8 +170,19 @@ def _exchange(answer: Any) -> Exchange:
             packed_policy_size=answer.get("PackedPolicySize"),
             request_id=answer["ResponseMetadata"]["RequestId"],
         )
-    except KeyError as error:
-        raise TokenServiceUnavailable(f"the answer of STS lacks {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TokenServiceUnavailable(f"the answer of STS cannot be read: {type(error).__name__}") from error
+
+
+def _check_it_is_ours(exchange: Exchange, grant: Grant) -> None:
+    """Refuse credentials for anything but the role and session that were asked for."""
+    account = grant.entitlement.account
+    session = f"{grant.entitlement.role_name}/{grant.principal.role_session_name}"
+    expected = f"arn:{account.partition.name}:sts::{account.id}:assumed-role/{session}"
+    if exchange.assumed_role_arn != expected:
+        raise TokenServiceUnavailable("STS answered with another session than the one asked for")
+    if not _ACCESS_KEY_ID.fullmatch(exchange.credentials.access_key_id):
+        raise TokenServiceUnavailable("STS answered with an access key id that is none")
 
 
 def _refusal(error: ClientError) -> TokenServiceRefused | TokenServiceUnavailable:

@@ -163,6 +163,8 @@ class LdapDirectory:
         )
         if not entries:
             raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+        if len(entries) > 1:
+            raise PrincipalGone(principal_id, LoginCause.AMBIGUOUS_USERNAME)
         entry = entries[0]
         state = self._state_of(entry, self._clock())
         if state is not None:
