@@ -243,6 +243,7 @@ SETTING_FAULTS: list[tuple[str, object, str]] = [
     ("attributes", {"Department": "d"}, "'Department': a name has lower-case letters, digits and underscores"),
     ("attributes", {"id": "objectGUID"}, "'id' is always there and cannot be defined"),
     ("attributes", {"username": "mail"}, "'username' is always there and cannot be defined"),
+    ("sessions.idle", "4m59s", "requests are noted every half minute or so: write at least 5m"),
     ("listen", 7, "write it as a table: [listen]"),
     ("directory", ["x"], "write it as a table: [directory]"),
 ]

@@ -197,8 +197,9 @@ def test_the_text_can_be_checked_without_the_directory(file: EntitlementsFile, p
     groups.failure = DirectoryUnavailable("no answer")
     file.check_text()
     path.write_text(BROKEN)
-    with pytest.raises(EntitlementsInvalid, match=r"s3\[0\]\.access"):
+    with pytest.raises(EntitlementsInvalid) as caught:
         file.check_text()
+    assert [fault.place for fault in caught.value.faults] == [f'{path}, entitlement "home", s3[0].access']
     path.unlink()
     with pytest.raises(EntitlementsInvalid, match="it cannot be read"):
         file.check_text()
@@ -266,3 +267,35 @@ def test_a_file_written_in_two_steps_is_in_force_when_it_is_whole(file: Entitlem
         writing.write(RENAMED[200:])
     assert ids(file) == ["own-files"]
     assert file.problem() is None
+
+
+def test_a_file_that_anybody_can_write_is_not_believed(file: EntitlementsFile, path: Path) -> None:
+    path.chmod(0o646)
+    with pytest.raises(EntitlementsUnavailable, match=f"anybody can write it: chmod o-w {path}"):
+        file.catalogue()
+    path.chmod(0o644)
+    assert ids(file) == ["home"]
+    path.chmod(0o666)
+    assert ids(file) == ["home"]
+    assert file.problem() == f"{path}: anybody can write it: chmod o-w {path}"
+
+
+def test_while_one_thread_reads_a_change_the_others_go_on_with_what_is_in_force(path: Path) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    groups = Groups()
+    file = EntitlementsFile(path, {}, groups.find)
+    assert ids(file) == ["home"]
+    path.write_text(RENAMED)
+
+    def wait() -> None:
+        reading.set()
+        assert go_on.wait(10)
+
+    groups.wait = wait
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(ids, file)
+        assert reading.wait(10)
+        assert ids(file) == ["home"]
+        go_on.set()
+        assert reader.result() == ["own-files"]
+    assert ids(file) == ["own-files"]

@@ -8,7 +8,6 @@ from typing import Any
 
 from broker.core.audit import AuditEvent, Origin
 from broker.core.entitlements import Catalogue, Entitlement, Use
-from broker.core.errors import BrokerError
 from broker.core.issuance import IssuancePorts, IssuanceRequest
 from broker.core.login import LoginPorts
 from broker.core.sessions import SessionLimits, SignInSession
@@ -36,7 +35,7 @@ USERNAME_HASH_KEY = b"h" * 32
 class Witness:
     """Passes calls on to a port, after writing down ``port.method`` (``audit <kind>`` for events)."""
 
-    def __init__(self, name: str, port: object, calls: list[str], failures: dict[str, BrokerError]) -> None:
+    def __init__(self, name: str, port: object, calls: list[str], failures: dict[str, Exception]) -> None:
         self._name = name
         self._port = port
         self._calls = calls
@@ -60,7 +59,7 @@ class Outside:
 
     def __init__(self, *held: Entitlement) -> None:
         self.calls: list[str] = []
-        self.failures: dict[str, BrokerError] = {}
+        self.failures: dict[str, Exception] = {}
         self.clock = FixedClock(NOW)
         self.directory = MemoryDirectory(people=[replace(HANAKO)], groups=[STAFF])
         self.entitlements = MemoryEntitlements(Catalogue(entitlements=held or (entitlement(),), sha256="ab" * 32))

@@ -206,16 +206,25 @@ def test_narrowing_never_adds_a_place_a_right_or_a_second(
 
 def test_empty_fields_are_no_choice() -> None:
     assert Narrowing.from_fields("", [], "") == Narrowing()
-    assert Narrowing.from_fields("  ", ["", ""], " ") == Narrowing()
+    assert Narrowing.from_fields("", ["", ""], "") == Narrowing()
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000", "\n"])
+def test_a_blank_is_not_an_empty_field(blank: str) -> None:
+    with pytest.raises(DurationNotANumber):
+        Narrowing.from_fields(blank, [], "")
+    with pytest.raises(AccessNotEntitled):
+        Narrowing.from_fields("", [], blank)
 
 
 def test_fields_are_read_as_seconds_places_and_access() -> None:
-    read = Narrowing.from_fields(" 3600 ", ["corp-home"], " read ")
+    read = Narrowing.from_fields("3600", ["corp-home"], "read")
     assert read == Narrowing(duration=timedelta(hours=1), scope=("corp-home",), access=Access.READ)
 
 
 @pytest.mark.parametrize(
-    "text", ["abc", "1h", "3600.5", "1e4", "0x10", "３６００", "+900", "--1", "9" * 11, "9" * 5000, "\x00"]
+    "text",
+    ["abc", "1h", "3600.5", "1e4", "0x10", "３６００", " 3600", "3600\n", "+900", "--1", "9" * 11, "9" * 5000, "\x00"],
 )
 def test_a_duration_that_is_no_whole_number_of_seconds_is_refused(text: str) -> None:
     with pytest.raises(DurationNotANumber):
@@ -223,8 +232,9 @@ def test_a_duration_that_is_no_whole_number_of_seconds_is_refused(text: str) -> 
 
 
 def test_an_unknown_access_is_refused() -> None:
-    with pytest.raises(AccessNotEntitled):
-        Narrowing.from_fields("", [], "everything")
+    for unknown in ("everything", "READ", " read", "read "):
+        with pytest.raises(AccessNotEntitled):
+            Narrowing.from_fields("", [], unknown)
 
 
 @given(st.text(max_size=30), st.lists(st.text(max_size=20), max_size=3), st.text(max_size=20))

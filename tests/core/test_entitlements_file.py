@@ -17,7 +17,7 @@ from broker.core.entitlements import (
     Use,
     WholeRoleScope,
 )
-from broker.core.entitlements_file import ParsedEntitlements, parse_entitlements
+from broker.core.entitlements_file import parse_entitlements
 from broker.core.errors import EntitlementsInvalid
 from tests.core.entitlements_text import ACCOUNT, ATTRIBUTES, HOME, faults, home, one, parsed
 
@@ -35,7 +35,7 @@ max_duration = "12h"
 uses = ["files", "terminal", "console"]
 s3 = [
   { bucket = "corp-home", prefix = "people/{username}/", access = "read-write" },
-  { bucket = "corp-shared", access = "read" },
+  { bucket = "corp-shared", prefix = "", access = "read" },
 ]
 tags = { Department = "{department}", Broker = "yes" }
 transitive_tags = ["Department"]
@@ -81,11 +81,12 @@ def test_what_is_left_out_has_plain_defaults() -> None:
     assert (read.name, read.duration, read.max_duration) == ("home", timedelta(hours=1), timedelta(hours=1))
     assert (dict(read.tags), read.transitive_tags) == ({}, ())
     assert one(home(duration='"2h"')).max_duration == timedelta(hours=2)
-    assert parsed(ACCOUNT.replace('name = "Company files"\n', "")).accounts[0].name == "files"
+    assert parsed(home().replace('name = "Company files"\n', "")).accounts[0].name == "files"
 
 
-def test_an_empty_file_entitles_nobody_to_anything() -> None:
-    assert parsed("") == ParsedEntitlements((), (), hashlib.sha256(b"").hexdigest(), ())
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", ACCOUNT])
+def test_a_file_without_entitlements_is_a_save_that_stopped_half_way(text: str) -> None:
+    assert faults(text) == ["entitlement: the file holds no entitlement; write at least one [[entitlement]]"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_three_faults_are_three_errors_each_with_its_place() -> None:
     text = home(
         account='"fils"',
         duration='"8"',
-        s3='[{ bucket = "corp-home", access = "read" }, { bucket = "corp-home", prefix = "red", access = "read" }]',
+        s3='[{ bucket = "corp", prefix = "", access = "read" }, { bucket = "corp", prefix = "red", access = "read" }]',
     )
     assert faults(text) == [
         'entitlement "home", account: there is no [accounts.fils]; did you mean files?',

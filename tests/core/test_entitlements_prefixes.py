@@ -69,28 +69,43 @@ def test_a_proper_prefix_is_taken(prefix: str) -> None:
     ("place", "fault"),
     [
         (
-            "{ access = 'read' }",
+            "{ prefix = '', access = 'read' }",
             ".bucket: it is missing: a bucket name: 3 to 63 lower-case letters, digits, dots, hyphens",
         ),
         (
-            "{ bucket = 'Corp_Home', access = 'read' }",
+            "{ bucket = 'Corp_Home', prefix = '', access = 'read' }",
             ".bucket: write a bucket name: 3 to 63 lower-case letters, digits, dots, hyphens",
         ),
-        ("{ bucket = 'corp', prefix = 7, access = 'read' }", ".prefix: write it as text"),
-        ("{ bucket = 'corp' }", ".access: say one of list, read, write, read-write, full"),
-        ("{ bucket = 'corp', access = ['read'] }", ".access: say one of list, read, write, read-write, full"),
-        ("{ bucket = 'corp', access = 'all' }", ".access: say one of list, read, write, read-write, full"),
-        ("{ bucket = 'corp', access = 'read', prefx = 'a/' }", ".prefx: there is no such key; did you mean prefix?"),
+        (
+            "{ bucket = 'corp', prefix = 7, access = 'read' }",
+            '.prefix: write it as text: a prefix that ends with a slash, or "" for the whole bucket',
+        ),
+        ("{ bucket = 'corp', prefix = '' }", ".access: say one of list, read, write, read-write, full"),
+        (
+            "{ bucket = 'corp', prefix = '', access = ['read'] }",
+            ".access: say one of list, read, write, read-write, full",
+        ),
+        ("{ bucket = 'corp', prefix = '', access = 'all' }", ".access: say one of list, read, write, read-write, full"),
+        (
+            "{ bucket = 'corp', prefix = '', access = 'read', prefx = 'a/' }",
+            ".prefx: there is no such key; did you mean prefix?",
+        ),
     ],
 )
 def test_a_fault_of_a_place_is_named(place: str, fault: str) -> None:
-    good = "{ bucket = 'corp', access = 'read' }"
+    good = "{ bucket = 'corp', prefix = '', access = 'read' }"
     assert faults(home(s3=f"[{good}, {place}]")) == [f'entitlement "home", s3[1]{fault}']
+
+
+def test_the_whole_bucket_has_to_be_said() -> None:
+    text = home(s3="[{ bucket = 'corp-home', access = 'read' }]")
+    (fault,) = faults(text)
+    assert fault.startswith('entitlement "home", s3[0].prefix: write it as text: a prefix that ends with a slash')
 
 
 @pytest.mark.parametrize("bucket", ["*", "corp*", "corp/home", "${aws:username}", "ab", "-corp", "x" * 64])
 def test_a_bucket_is_a_name_and_never_a_pattern(bucket: str) -> None:
-    assert faults(home(s3=f"[{{ bucket = '{bucket}', access = 'read' }}]"))
+    assert faults(home(s3=f"[{{ bucket = '{bucket}', prefix = '', access = 'read' }}]"))
 
 
 def test_exactly_one_kind_of_scope_is_said() -> None:

@@ -379,3 +379,30 @@ def test_somebody_renamed_since_the_sign_in_is_recorded_under_the_new_name() -> 
     renamed = replace(HANAKO, principal=person(1, "suzuki"))
     outside.directory.people = [renamed]
     assert issue(request(), outside.issuance_ports()).recorded.principal_username == "suzuki"
+
+
+@pytest.mark.parametrize("where", ["directory.principal_by_id", "sts.assume_role_with_saml"])
+def test_an_unforeseen_error_is_recorded_by_its_kind_alone_since_its_text_could_quote_a_secret(where: str) -> None:
+    outside = Outside()
+    outside.failures[where] = ZeroDivisionError("SessionToken=abc")
+    with pytest.raises(ZeroDivisionError):
+        issue(request(), outside.issuance_ports())
+    event = outside.audit.events[-1]
+    assert (event.kind, event.reason) == (EventKind.ISSUANCE_REJECTED, "unforeseen: ZeroDivisionError")
+
+
+def test_an_unforeseen_error_of_the_console_is_recorded_too() -> None:
+    outside = Outside()
+    outside.failures["console.sign_in_url"] = ZeroDivisionError("SigninToken=abc")
+    with pytest.raises(ZeroDivisionError):
+        open_console(request(), outside.issuance_ports())
+    event = outside.audit.events[-1]
+    assert (event.kind, event.reason) == (EventKind.CONSOLE_REJECTED, "unforeseen: ZeroDivisionError")
+
+
+def test_only_a_console_issuance_has_a_page_to_open() -> None:
+    outside = Outside()
+    assert issue(request(use=Use.TERMINAL), outside.issuance_ports()).console_destination is None
+    page = "https://console.aws.amazon.com/s3"
+    opened = issue(request(use=Use.CONSOLE, destination=page), outside.issuance_ports())
+    assert opened.console_destination == page
