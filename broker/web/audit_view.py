@@ -53,7 +53,7 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "source_address": lazy_gettext("Source address"),
     "user_agent": lazy_gettext("Browser"),
     "reference_id": lazy_gettext("Reference"),
-    "grant_id": lazy_gettext("Grant"),
+    "grant_id": lazy_gettext("Grant id"),
     "entitlement": lazy_gettext("Access"),
     "use": lazy_gettext("Used for"),
     "account": lazy_gettext("AWS account"),

@@ -17,6 +17,9 @@ from broker.web.portal import current_portal
 LANGUAGES: Final = {"en": "English", "ja": "日本語"}
 """Each in its own words."""
 
+# CLDR patterns. Babel's own English one is American, with twelve hours; people compare these with logs.
+_MOMENT_FORMATS: Final = {"en": "d MMM y, HH:mm:ss", "ja": "y/MM/dd HH:mm:ss"}
+
 _COOKIE: Final = "language"
 _COOKIE_LASTS: Final = timedelta(days=365)
 _TRANSLATIONS: Final = Path(__file__).parent / "translations"
@@ -72,7 +75,7 @@ def duration_words(duration: timedelta) -> str:
 
 def moment_words(moment: datetime) -> str:
     """A time in UTC, to the second, in the request's language."""
-    return f"{format_datetime(moment, 'medium')} UTC"
+    return f"{format_datetime(moment, _MOMENT_FORMATS[current_language()])} UTC"
 
 
 def _add_content_language(response: Response) -> Response:

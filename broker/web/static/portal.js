@@ -22,11 +22,11 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
-const language = document.documentElement.lang;
-const sameDay = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
-const otherDay = new Intl.DateTimeFormat(language, {
-  month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short",
-});
+// As the server writes them: day before month, 24 hours.
+const language = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
+const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+const sameDay = new Intl.DateTimeFormat(language, clock);
+const otherDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", ...clock });
 
 for (const time of document.querySelectorAll("time[data-local-time]")) {
   const moment = new Date(time.dateTime);
