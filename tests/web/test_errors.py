@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import json
-import logging
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,12 +12,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
-import structlog
 
 from broker.core import errors
 from broker.core.errors import BrokerError
 from broker.web.errors import ANSWERS, error_json, error_page, shown
-from broker.web.request_log import configure_logging
 from broker.web.visit import begin_visit, visit
 from tests.web.world import HANAKO, Browser, World
 
@@ -54,19 +51,6 @@ def made(kind: type[BrokerError]) -> BrokerError:
     names = inspect.signature(kind.__init__).parameters.values()
     given = {each.name: FIELDS[each.name] for each in names if each.default is each.empty and each.name in FIELDS}
     return kind(**given)
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    """What the process that serves would write to standard error."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    stream = StringIO()
-    configure_logging(stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def lines(log: StringIO) -> list[dict[str, Any]]:

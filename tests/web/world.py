@@ -169,11 +169,11 @@ class World:
             sessions=self.sessions,
             audit=self.audit,
             limits=self.limits,
-            metadata=lambda: b"<EntityDescriptor/>",
             readiness=lambda: self.readiness,
             clock=self.clock,
             templates=TEMPLATES,
             **{
+                "metadata": lambda: b"<EntityDescriptor/>",
                 "administrators": lambda principal: principal.is_member_of(ADMINISTRATORS),
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",

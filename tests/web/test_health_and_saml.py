@@ -1,0 +1,80 @@
+"""Answers for load balancers and for service providers."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+
+from tests.web.world import World
+
+
+def test_a_process_that_answers_is_alive_whatever_else_is_down(world: World) -> None:
+    world.directory.down = world.audit.down = world.sessions.down = True
+    world.readiness["database"] = "no answer"
+
+    answer = world.browser().get("/healthz")
+
+    assert answer.status_code == 200
+    assert answer.get_json() == {"status": "alive"}
+
+
+def test_a_node_is_ready_when_nothing_that_issuing_needs_is_missing(world: World) -> None:
+    answer = world.browser().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.get_json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "directory": "ok"},
+        "failing": [],
+        "warnings": [],
+    }
+
+
+def test_a_node_that_misses_something_names_it_and_keeps_the_reason_for_the_log(world: World, log: StringIO) -> None:
+    world.readiness["directory"] = "dc1.corp.example: connection refused"
+
+    answer = world.browser().get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.get_json()["failing"] == ["directory"]
+    assert "dc1" not in answer.text
+    assert "dc1.corp.example: connection refused" in log.getvalue()
+
+
+def test_an_entitlements_file_that_went_wrong_is_a_warning_while_an_older_one_is_in_force(world: World) -> None:
+    world.entitlements.wrong = 'entitlement "home": no such group'
+
+    answer = world.browser().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.get_json()["warnings"] == ["entitlements"]
+    assert "no such group" not in answer.text
+
+
+def test_health_answers_set_no_cookie(world: World) -> None:
+    for path in ("/healthz", "/readyz", "/saml/metadata"):
+        assert "Set-Cookie" not in world.browser().get(path).headers
+
+
+def test_the_metadata_is_given_to_anybody_as_it_was_signed() -> None:
+    signed = b'<?xml version="1.0"?>\n<EntityDescriptor ID="x"/>\n'
+
+    answer = World(metadata=lambda: signed).browser().get("/saml/metadata")
+
+    assert answer.status_code == 200
+    assert answer.data == signed
+    assert answer.headers["Content-Type"] == "application/samlmetadata+xml"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_single_sign_on_service_takes_no_request_and_leads_to_the_portal(method: str, world: World) -> None:
+    fields = {"SAMLRequest": "PHNhbWw+", "RelayState": "https://elsewhere.example"}
+    client = world.app.test_client()
+
+    answer = client.post("/saml/sso", data=fields) if method == "POST" else client.get("/saml/sso", query_string=fields)
+
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/"
+    assert "Set-Cookie" not in answer.headers
+    assert world.audit.events == []
