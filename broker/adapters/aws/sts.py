@@ -58,8 +58,6 @@ _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
 # AWS repeats a value that it finds malformed in its text. Base64 as long as this is an assertion or a token.
 _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
-
-
 # AWS STS API reference, Credentials, AccessKeyId: 16 to 128 word characters.
 _ACCESS_KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
 
@@ -147,11 +145,13 @@ class StsTokenService:
 
     @staticmethod
     def _session() -> boto3.Session:
-        # The operator's own AWS profile is none of the broker's business.
+        # The operator's own AWS profile is none of the broker's business. Said to the store itself, since
+        # Session.set_config_variable() asks the environment again where the value is None.
         session = botocore.session.Session()
-        session.set_config_variable("profile", None)
-        session.set_config_variable("config_file", os.devnull)
-        session.set_config_variable("credentials_file", os.devnull)
+        store = session.get_component("config_store")
+        store.set_config_variable("profile", None)
+        store.set_config_variable("config_file", os.devnull)
+        store.set_config_variable("credentials_file", os.devnull)
         return boto3.Session(botocore_session=session)
 
 
