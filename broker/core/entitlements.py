@@ -295,11 +295,11 @@ class Narrowing:
             AccessNotEntitled: ``access`` is no kind of access.
         """
         try:
-            chosen_access = Access(access.strip()) if access.strip() else None
+            chosen_access = Access(access) if access else None
         except ValueError:
             raise AccessNotEntitled from None
         return cls(
-            duration=_read_seconds(duration.strip()),
+            duration=_read_seconds(duration),
             scope=tuple(name for name in scope if name),
             access=chosen_access,
         )

@@ -7,7 +7,7 @@ from typing import Final
 from flask import Flask, request
 
 from broker.core.audit import AuditEvent, EventKind
-from broker.core.errors import AdministratorsOnly, GroupNotResolved, NotSignedIn
+from broker.core.errors import AdministratorsOnly, GroupNotResolved, NotSignedIn, RequestMalformed
 from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web import csrf
@@ -38,12 +38,16 @@ def guard() -> None:
 
     Raises:
         NotSignedIn: the route is closed and there is no session that holds.
+        RequestMalformed: a body in chunks.
         FormExpired: a POST without a valid CSRF token.
         SessionsUnavailable: the store of sessions did not answer.
     """
     endpoint = request.endpoint
     if endpoint is None:
         return  # no such route or method: Flask answers, and there is no view to protect
+    if "Transfer-Encoding" in request.headers:
+        # No browser sends a form in chunks, and of one longer than the limit only the beginning would be read.
+        raise RequestMalformed
     closed = endpoint not in OPEN_ENDPOINTS
     if closed and load_session() is None:
         raise NotSignedIn

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import Blueprint, jsonify, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.entitlements import Use
+from broker.core.errors import RequestMalformed
 from broker.core.issuance import IssuanceRequest, issue, open_console
 from broker.web import access, shell
 from broker.web.errors import wants_json
@@ -13,6 +16,9 @@ from broker.web.portal import current_portal
 from broker.web.visit import current_origin, visit
 
 blueprint = Blueprint("issue", __name__)
+
+_SINGLE_FIELDS: Final = frozenset({"duration", "access", "destination"})
+_FIELDS: Final = _SINGLE_FIELDS | {"csrf_token", "scope"}
 
 
 @blueprint.post("/issue/<entitlement_id>/credentials")
@@ -56,6 +62,9 @@ def console(entitlement_id: str) -> WerkzeugResponse:
 
 
 def _request(entitlement_id: str, use: Use) -> IssuanceRequest:
+    # A field that is misspelt or given twice would be a choice of less that is silently not taken.
+    if not set(request.form) <= _FIELDS or any(len(request.form.getlist(name)) > 1 for name in _SINGLE_FIELDS):
+        raise RequestMalformed
     return IssuanceRequest(
         session=access.signed_in_session(),
         entitlement_id=entitlement_id,
