@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from broker.web.own_path import own_path
 from tests.fakes import Person
 from tests.web.live_portal import LivePortal, serve
 from tests.web.world import ADA, HANAKO, KEN
@@ -173,6 +175,17 @@ def test_the_policy_of_our_pages_lets_the_console_form_reach_aws_and_nothing_els
     page.locator("form[action='/issue/home/console'] button").click()
     page.wait_for_timeout(500)
     assert page.url.startswith(live.url)
+
+
+def test_a_browser_reads_every_own_path_as_a_page_of_this_portal(page: Page, live: LivePortal) -> None:
+    pieces = ("/", "\\", "\t", "@", ":", "https:", "elsewhere.example", "..", "%2f", "?", "#")
+    paths = sorted({own_path("/" + "".join(some)) for count in range(5) for some in product(pieces, repeat=count)})
+    page.goto(f"{live.url}/login")
+
+    origins = page.evaluate("paths => paths.map(path => new URL(path, location).origin)", paths)
+
+    assert len(paths) > 1000
+    assert set(origins) == {live.url}
 
 
 def test_no_script_or_style_of_others_runs(page: Page, live: LivePortal) -> None:
