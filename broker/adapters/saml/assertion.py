@@ -6,6 +6,7 @@ Source: OASIS saml-core-2.0-os (element order as in saml-schema-assertion-2.0.xs
 from __future__ import annotations
 
 import base64
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,6 +25,36 @@ URI_NAME: Final = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri"
 SUCCESS: Final = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
 _RESPONSE_END: Final = b"</samlp:Response>"
+
+
+def _form(text: str) -> etree._Element:
+    return etree.fromstring(text, etree.XMLParser(remove_blank_text=True))
+
+
+# What every Response has in common, to be copied and filled in: lxml copies a tree ten times as fast as it makes one
+# element by element, and it is lxml still that writes each value in.
+_ASSERTION: Final = _form(f"""
+<saml:Assertion xmlns:saml="{SAML}" Version="2.0">
+  <saml:Issuer/>
+  <saml:Subject>
+    <saml:NameID Format="{PERSISTENT}"/>
+    <saml:SubjectConfirmation Method="{BEARER}"><saml:SubjectConfirmationData/></saml:SubjectConfirmation>
+  </saml:Subject>
+  <saml:Conditions>
+    <saml:AudienceRestriction><saml:Audience/></saml:AudienceRestriction>
+  </saml:Conditions>
+  <saml:AuthnStatement>
+    <saml:AuthnContext><saml:AuthnContextClassRef/></saml:AuthnContext>
+  </saml:AuthnStatement>
+  <saml:AttributeStatement/>
+</saml:Assertion>""")
+_RESPONSE: Final = _form(f"""
+<samlp:Response xmlns:samlp="{SAMLP}" xmlns:saml="{SAML}" Version="2.0">
+  <saml:Issuer/>
+  <samlp:Status><samlp:StatusCode Value="{SUCCESS}"/></samlp:Status>
+</samlp:Response>""")
+_ATTRIBUTE: Final = f"{{{SAML}}}Attribute"
+_ATTRIBUTE_VALUE: Final = f"{{{SAML}}}AttributeValue"
 
 
 class SamlAssertionSigner:
@@ -56,51 +87,33 @@ def saml_time(moment: datetime) -> str:
 
 
 def _response(claims: AssertionClaims) -> etree._Element:
-    response = etree.Element(
-        f"{{{SAMLP}}}Response",
-        {
-            "ID": claims.response_id,
-            "Version": "2.0",
-            "IssueInstant": saml_time(claims.issue_instant),
-            "Destination": claims.recipient,
-        },
-        nsmap={"samlp": SAMLP, "saml": SAML},
-    )
-    _saml(response, "Issuer", text=claims.issuer)
-    status = etree.SubElement(response, f"{{{SAMLP}}}Status")
-    etree.SubElement(status, f"{{{SAMLP}}}StatusCode", {"Value": SUCCESS})
+    response = deepcopy(_RESPONSE)
+    response.set("ID", claims.response_id)
+    response.set("IssueInstant", saml_time(claims.issue_instant))
+    response.set("Destination", claims.recipient)
+    response[0].text = claims.issuer
     return response
 
 
 def _assertion(claims: AssertionClaims) -> etree._Element:
-    issued, end = saml_time(claims.issue_instant), saml_time(claims.not_on_or_after)
-    assertion = etree.Element(
-        f"{{{SAML}}}Assertion",
-        {"ID": claims.id, "Version": "2.0", "IssueInstant": issued},
-        nsmap={"saml": SAML},
-    )
-    _saml(assertion, "Issuer", text=claims.issuer)
-    subject = _saml(assertion, "Subject")
-    _saml(subject, "NameID", {"Format": PERSISTENT}, claims.subject)
-    confirmation = _saml(subject, "SubjectConfirmation", {"Method": BEARER})
-    _saml(confirmation, "SubjectConfirmationData", {"NotOnOrAfter": end, "Recipient": claims.recipient})
-    conditions = _saml(assertion, "Conditions", {"NotBefore": saml_time(claims.not_before), "NotOnOrAfter": end})
-    _saml(_saml(conditions, "AudienceRestriction"), "Audience", text=claims.audience)
-    statement = _saml(
-        assertion, "AuthnStatement", {"AuthnInstant": saml_time(claims.authn_instant), "SessionIndex": claims.id}
-    )
-    _saml(_saml(statement, "AuthnContext"), "AuthnContextClassRef", text=claims.authn_context)
-    attributes = _saml(assertion, "AttributeStatement")
+    assertion, end = deepcopy(_ASSERTION), saml_time(claims.not_on_or_after)
+    assertion.set("ID", claims.id)
+    assertion.set("IssueInstant", saml_time(claims.issue_instant))
+    issuer, (name_id, (confirmation,)), conditions, statement, attributes = assertion
+    issuer.text = claims.issuer
+    name_id.text = claims.subject
+    confirmation.set("NotOnOrAfter", end)
+    confirmation.set("Recipient", claims.recipient)
+    conditions.set("NotBefore", saml_time(claims.not_before))
+    conditions.set("NotOnOrAfter", end)
+    ((audience,),) = conditions
+    audience.text = claims.audience
+    statement.set("AuthnInstant", saml_time(claims.authn_instant))
+    statement.set("SessionIndex", claims.id)
+    ((context,),) = statement
+    context.text = claims.authn_context
     for name, values in claims.attributes.items():
-        attribute = _saml(attributes, "Attribute", {"Name": name, "NameFormat": URI_NAME})
+        attribute = etree.SubElement(attributes, _ATTRIBUTE, {"Name": name, "NameFormat": URI_NAME})
         for value in values:
-            _saml(attribute, "AttributeValue", text=value)
+            etree.SubElement(attribute, _ATTRIBUTE_VALUE).text = value
     return assertion
-
-
-def _saml(
-    parent: etree._Element, name: str, attributes: dict[str, str] | None = None, text: str | None = None
-) -> etree._Element:
-    element = etree.SubElement(parent, f"{{{SAML}}}{name}", attributes or {})
-    element.text = text
-    return element
