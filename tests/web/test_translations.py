@@ -22,7 +22,16 @@ CHECKOUT = Path(__file__).parents[2]
 TEMPLATES = CHECKOUT / "templates"
 JAPANESE = CHECKOUT / "broker" / "web" / "translations" / "ja" / "LC_MESSAGES"
 PLACEHOLDER = re.compile(r"%\((\w+)\)([sd])")
-SHOWN_ATTRIBUTES = {"alt", "aria-label", "aria-description", "data-copied", "data-failed", "placeholder", "title"}
+SHOWN_ATTRIBUTES = {
+    "alt",
+    "aria-label",
+    "aria-description",
+    "data-copied",
+    "data-failed",
+    "data-label",
+    "placeholder",
+    "title",
+}
 NO_CONTENT = {"br", "img", "input", "link", "meta"}
 
 
