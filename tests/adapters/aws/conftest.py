@@ -1,0 +1,90 @@
+"""The stand-in for AWS, a server that answers as told, and a fence around this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from broker.adapters.aws.console import FederationSignIn
+from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.adapters.aws.sts import StsTokenService
+from broker.adapters.saml.metadata import build_metadata
+from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.sandbox.aws.company import found_company
+from tests.adapters.aws.answering import AnsweringServer, answering
+from tests.adapters.aws.exchange import ENTITY_ID, SIGN_ON
+from tests.sandbox.aws.process import StandIn, running_stand_in
+
+TIMEOUT = timedelta(seconds=0.4)
+
+
+@pytest.fixture(autouse=True)
+def fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here ever asks for the address of another machine or connects to one."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        assert ip_address(address[0]).is_loopback, f"a test tried to reach {address}"
+        connect(self, address)
+
+    def resolve_here(host: Any, *arguments: Any, **named: Any) -> Any:
+        assert ip_address(host).is_loopback, f"a test tried to resolve {host}"
+        return resolve(host, *arguments, **named)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_here)
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> FileSigningKey:
+    folder = SigningKeyFolder(tmp_path_factory.mktemp("keys"))
+    return folder.create_first("Federation Broker", timedelta(days=365), 2048, datetime.now(UTC))
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory, key: FileSigningKey) -> Iterator[StandIn]:
+    """A real process of the stand-in, its company founded with our own metadata."""
+    with running_stand_in(tmp_path_factory.mktemp("aws")) as running:
+        metadata = build_metadata(ENTITY_ID, SIGN_ON, key)
+        found_company(running.aws_admin, running.aws_endpoint, metadata, ["hanako", "ken", "cost$center"])
+        yield running
+
+
+@pytest.fixture(scope="session")
+def endpoints(stand_in: StandIn) -> LoopbackEndpoints:
+    return LoopbackEndpoints(stand_in.aws_endpoint, stand_in.signin_endpoint)
+
+
+@pytest.fixture(scope="session")
+def sts(endpoints: LoopbackEndpoints) -> StsTokenService:
+    patient = timedelta(seconds=20)
+    return StsTokenService(endpoints, connect_timeout=patient, read_timeout=patient, threads=4)
+
+
+@pytest.fixture(scope="session")
+def console(endpoints: LoopbackEndpoints) -> FederationSignIn:
+    patient = timedelta(seconds=20)
+    return FederationSignIn(endpoints, connect_timeout=patient, read_timeout=patient, threads=4)
+
+
+@pytest.fixture
+def server() -> Iterator[AnsweringServer]:
+    with answering() as running:
+        yield running
+
+
+def impatient_sts(url: str) -> StsTokenService:
+    """The adapter with timeouts of a fraction of a second."""
+    endpoints = LoopbackEndpoints(url, url)
+    return StsTokenService(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, threads=4)
+
+
+def impatient_console(url: str) -> FederationSignIn:
+    """The same for console sign-in."""
+    endpoints = LoopbackEndpoints(url, url)
+    return FederationSignIn(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, threads=4)
