@@ -6,6 +6,7 @@ by code, and by text only where several causes share one code.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -93,6 +94,8 @@ class StsTokenService:
             use_fips_endpoint=False,
             use_dualstack_endpoint=False,
         )
+        # At level DEBUG the SDK logs every request with its assertion, and every answer with its credentials.
+        logging.getLogger("botocore").setLevel(logging.INFO)
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], STSClient] = {}
 
@@ -120,7 +123,7 @@ class StsTokenService:
             answer = self._client(account.partition, account.region).assume_role_with_saml(**call)
         except ClientError as error:
             failure = _refusal(error)
-        except (BotoCoreError, ResponseParserError, ValueError, KeyError) as error:
+        except (BotoCoreError, ResponseParserError, ValueError, KeyError, RuntimeError) as error:  # odd times, too
             failure = TokenServiceUnavailable(f"no answer from STS in {account.region}: {type(error).__name__}")
         else:
             exchange = _exchange(answer)
@@ -170,7 +173,7 @@ def _exchange(answer: Any) -> Exchange:
             packed_policy_size=answer.get("PackedPolicySize"),
             request_id=answer["ResponseMetadata"]["RequestId"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise TokenServiceUnavailable(f"the answer of STS cannot be read: {type(error).__name__}") from error
 
 

@@ -20,7 +20,7 @@ from tests.adapters.aws.answering import AnsweringServer, answering
 from tests.adapters.aws.exchange import ENTITY_ID, SIGN_ON
 from tests.sandbox.aws.process import StandIn, running_stand_in
 
-TIMEOUT = timedelta(seconds=0.4)
+TIMEOUT = timedelta(seconds=1)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def server() -> Iterator[AnsweringServer]:
 
 
 def impatient_sts(url: str) -> StsTokenService:
-    """The adapter with timeouts of a fraction of a second."""
+    """The adapter with a timeout of a second."""
     endpoints = LoopbackEndpoints(url, url)
     return StsTokenService(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, threads=4)
 
