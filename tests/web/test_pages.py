@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
+from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
-from tests.web.world import ADA, ADMINISTRATORS, KEN, NOBODY, STAFF
+from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, STAFF
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 DEMO_PEOPLE = (
@@ -20,18 +22,14 @@ DEMO_PEOPLE = (
     ("ken", "battery staple", "somebody in nested groups"),
 )
 
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
 Visit = Callable[[Page, LivePortal], None]
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures")
-
-
-@pytest.fixture
-def live() -> Iterator[LivePortal]:
-    with serve(demo=True, demo_people=DEMO_PEOPLE) as portal:
-        yield portal
 
 
 def sign_in(page: Page, portal: LivePortal, person: Person, password: str | None = None) -> None:
@@ -64,6 +62,27 @@ def home_of_an_administrator_with_faults(page: Page, portal: LivePortal) -> None
     sign_in(page, portal, incomplete)
 
 
+def home_of_somebody_with_long_names(page: Page, portal: LivePortal) -> None:
+    place = S3LocationTemplate("b" * 63, Template("{username}/" + "reports-of-the-quarter/" * 8), Access.FULL)
+    long = replace(
+        HOME,
+        id="quarterly-" * 6,
+        name="Quarterly figures and every attachment of the finance department in Osaka " * 2,
+        account=replace(FILES, name="四半期の財務資料と添付書類の保管用アカウント（大阪支社経理部）" * 2),
+        role_arn=f"arn:aws:iam::{FILES.id}:role/{'R' * 64}",
+        scope=S3Scope((place,)),
+        tags={"Department": Template("{department}")},
+    )
+    portal.world.entitlements.loaded = Catalogue(entitlements=(long,), sha256="ab" * 32)
+    name = "Wolfeschlegelsteinhausenbergerdorff-Cholmondeley-Featherstonehaugh III."
+    person = person_named(12, "w" * 60, name, STAFF, ADMINISTRATORS, attributes={"department": ("D" * 200,)})
+    portal.world.directory.people.append(person)
+    sign_in(page, portal, person)
+    page.click(f"form[action='/issue/{long.id}/credentials'] button[type=submit]")
+    page.goto(portal.url)
+    page.click("details.live > summary")
+
+
 def no_access(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, NOBODY)
 
@@ -72,6 +91,12 @@ def credentials(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, KEN)
     page.click("form[action='/issue/home/credentials'] button[type=submit]")
     page.wait_for_selector("#posix")
+
+
+def credentials_without_a_clipboard(page: Page, portal: LivePortal) -> None:
+    page.add_init_script("delete Navigator.prototype.clipboard")
+    credentials(page, portal)
+    page.click("[data-copy=posix]")
 
 
 def signed_out(page: Page, portal: LivePortal) -> None:
@@ -103,19 +128,22 @@ def an_error(page: Page, portal: LivePortal) -> None:
     page.goto(portal.url)
 
 
-PAGES: tuple[Visit, ...] = (
-    the_sign_in_page,
-    a_refused_sign_in,
-    home,
-    home_of_an_administrator_with_faults,
-    no_access,
-    credentials,
-    signed_out,
-    the_audit,
-    an_empty_audit,
-    a_wrong_filter,
-    an_error,
-)
+# Each with what shows that the browser is where it was sent.
+PAGES: dict[Visit, str] = {
+    the_sign_in_page: "#username:focus",
+    a_refused_sign_in: "#sign-in-error",
+    home: "details.live[open] .live-list",
+    home_of_an_administrator_with_faults: ".card .alert-warn",
+    home_of_somebody_with_long_names: "details.live[open] .live-list",
+    no_access: ".chips",
+    credentials: "#posix",
+    credentials_without_a_clipboard: "#posix:focus",
+    signed_out: ".live-list",
+    the_audit: "details[open] .all-fields",
+    an_empty_audit: ".empty",
+    a_wrong_filter: "#until-fault",
+    an_error: ".error-status",
+}
 
 
 def context_for(chromium: Chromium, locale: str, width: int) -> BrowserContext:
@@ -131,25 +159,25 @@ def context_for(chromium: Chromium, locale: str, width: int) -> BrowserContext:
 @pytest.mark.parametrize("locale", ["en-GB", "ja-JP"])
 @pytest.mark.parametrize("visit", PAGES, ids=lambda visit: visit.__name__)
 def test_every_page_is_accessible_and_fits_in_both_schemes(
-    chromium: Chromium, live: LivePortal, pictures: Path, visit: Visit, locale: str
+    chromium: Chromium, pictures: Path, visit: Visit, locale: str
 ) -> None:
     problems: list[str] = []
     for width in (1280, 390):
-        context = context_for(chromium, locale, width)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        visit(page, live)
-        live.world.directory.down = False
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            name = f"{visit.__name__}-{locale[:2]}-{width}-{scheme}.png"
-            page.screenshot(path=pictures / name, full_page=True)
-            assert violations(page) == []
-        for narrow_or_wide in (width, 360, 1600):
-            page.set_viewport_size({"width": narrow_or_wide, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= narrow_or_wide
-        context.close()
+        with serve(demo=True, demo_people=DEMO_PEOPLE) as live:
+            context = context_for(chromium, locale, width)
+            page = context.new_page()
+            page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            visit(page, live)
+            expect(page.locator(PAGES[visit]).first).to_be_visible()
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=pictures / f"{visit.__name__}-{locale[:2]}-{width}-{scheme}.png", full_page=True)
+                assert violations(page) == []
+            for narrow_or_wide in (width, 360, 1600):
+                page.set_viewport_size({"width": narrow_or_wide, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth") <= narrow_or_wide
+            context.close()
     # Chromium reports the page's own status (401, 503) as an error on its console.
     assert [text for text in problems if "the server responded with a status of" not in text] == []
 
