@@ -8,7 +8,20 @@ from pathlib import Path
 import jinja2
 from flask import Flask
 
-from broker.web import access, audit_view, errors, headers, health, home, issue, language, request_log, saml, sign_in
+from broker.web import (
+    access,
+    audit_view,
+    errors,
+    headers,
+    health,
+    holds_view,
+    home,
+    issue,
+    language,
+    request_log,
+    saml,
+    sign_in,
+)
 from broker.web import portal as portal_module
 from broker.web import sessions as session_cookies
 from broker.web import visit as visits
@@ -49,7 +62,7 @@ def create_app(portal: Portal) -> Flask:
     language.register(app)
     access.register(app)
     errors.register(app)
-    for room in (sign_in, home, issue, audit_view, saml, health):
+    for room in (sign_in, home, issue, audit_view, holds_view, saml, health):
         app.register_blueprint(room.blueprint)
     app.context_processor(page_context)
     versions = _static_versions(Path(app.static_folder or ""))

@@ -11,6 +11,7 @@ import structlog
 from broker.adapters.aws.console import FederationSignIn
 from broker.adapters.aws.endpoints import PUBLIC_ENDPOINTS, AwsEndpoints
 from broker.adapters.aws.sts import StsTokenService
+from broker.adapters.database.attempts import SqlAttempts
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.migrations import check_ready
@@ -27,6 +28,7 @@ from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.sessions import SessionLimits
+from broker.core.throttle import ThrottleLimits
 from broker.readiness import Readiness
 from broker.resources import resource
 from broker.settings import Settings
@@ -106,7 +108,14 @@ class Broker:
             directory=self.directory,
             audit=audit,
             sessions=sessions,
+            attempts=SqlAttempts(self.database),
             limits=limits,
+            throttle=ThrottleLimits(
+                threshold=settings.throttle.threshold,
+                window=settings.throttle.window,
+                device_attempts=settings.throttle.device_attempts,
+                address_attempts=settings.throttle.address_attempts,
+            ),
             username_hash_key=hmac.new(secret_key, b"names that did not resolve", "sha256").digest(),
             clock=utc_now,
         )

@@ -270,6 +270,30 @@ class DirectorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThrottleSettings:
+    """Wrong passwords: the broker stops before the directory locks an account."""
+
+    threshold: int = setting(
+        "Taken for the directory's lock-out threshold where that is higher, absent, or may not be read.",
+        _whole_number(1, 1000),
+        10,
+    )
+    window: timedelta = setting(
+        "Wrong passwords count until this long without another; the directory's own window where that is longer.",
+        read_duration,
+        timedelta(minutes=15),
+    )
+    device_attempts: int = setting(
+        "Of these attempts, how many are kept for browsers that the person has signed in with before.",
+        _whole_number(0, 1000),
+        2,
+    )
+    address_attempts: int = setting(
+        "Wrong passwords from one address within the window, whoever they are for.", _whole_number(1, 1_000_000), 100
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
     """Audit and sign-in sessions."""
 
@@ -342,6 +366,7 @@ class Settings:
     database: DatabaseSettings
     saml: SamlSettings
     sessions: SessionSettings
+    throttle: ThrottleSettings
     aws: AwsSettings
 
     @property
@@ -445,6 +470,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "database": DatabaseSettings,
     "saml": SamlSettings,
     "sessions": SessionSettings,
+    "throttle": ThrottleSettings,
     "aws": AwsSettings,
 }
 

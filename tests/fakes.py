@@ -30,10 +30,11 @@ from broker.core.errors import (
     PrincipalGone,
     SessionsUnavailable,
 )
-from broker.core.ports import Clock
+from broker.core.ports import Candidate, Clock
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
 
 
 @dataclass
@@ -63,9 +64,18 @@ class MemoryDirectory:
     people: list[Person] = field(default_factory=list)
     groups: list[DirectoryGroup] = field(default_factory=list)
     down: bool = False
+    lockout: LockoutPolicy | None = None
+    tried: int = 0
 
-    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
+    def find(self, claimed_username: str) -> Candidate:
         person = self._find(claimed_username)
+        return Candidate(person.principal, self.lockout, person)
+
+    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+        self.check()
+        person = candidate.handle
+        assert isinstance(person, Person)
+        self.tried += 1
         if password.reveal() != person.password:
             raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person.principal)
         if person.state is not None:
@@ -90,6 +100,10 @@ class MemoryDirectory:
         if len(matches) != 1:
             raise GroupNotResolved(name, len(matches))
         return matches[0]
+
+    def spend_time_of_a_proof(self, password: Secret) -> None:
+        assert isinstance(password, Secret)
+        self.check()
 
     def check(self) -> None:
         if self.down:
@@ -316,3 +330,72 @@ def person_named(
         password=f"{username}'s password",
         state=state,
     )
+
+
+@dataclass
+class _Counted:
+    username: str | None
+    attempts: int
+    budget: int
+    since: datetime
+    until: datetime
+    held_back: int = 0
+    unreported: int = 0
+    reported_at: datetime | None = None
+
+
+@dataclass
+class MemoryAttempts:
+    counted: dict[str, _Counted] = field(default_factory=dict)
+    down: bool = False
+
+    def take(self, budget: Budget, username: str | None, now: datetime) -> HeldBack | None:
+        self._check()
+        row = self.counted.setdefault(budget.key, _Counted(username, 0, budget.attempts, now, now + budget.window))
+        row.username, row.budget = username, budget.attempts
+        if now >= row.until:
+            row.attempts, row.held_back, row.since = 0, 0, now
+        if row.attempts < budget.attempts:
+            row.attempts += 1
+            row.until = (row.since if budget.counts_from_first else now) + budget.window
+            return None
+        row.held_back += 1
+        row.unreported += 1
+        if budget.attempts == 0:
+            row.until = max(row.until, now + budget.window)
+        if row.reported_at is not None and now < row.reported_at + timedelta(minutes=1):
+            return HeldBack(until=row.until, unreported=None)
+        told, row.unreported, row.reported_at = row.unreported, 0, now
+        return HeldBack(until=row.until, unreported=told)
+
+    def give_back(self, budget: Budget) -> None:
+        self._check()
+        if row := self.counted.get(budget.key):
+            row.attempts = max(0, row.attempts - 1)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        self._check()
+        for key in keys:
+            self.counted.pop(key, None)
+
+    def holds(self, now: datetime, *, limit: int) -> Sequence[Hold]:
+        self._check()
+        held = [
+            _hold(key, row)
+            for key, row in self.counted.items()
+            if row.until > now and row.attempts >= row.budget and row.held_back
+        ]
+        return sorted(held, key=lambda hold: hold.until, reverse=True)[:limit]
+
+    def lift(self, key: str) -> Hold | None:
+        self._check()
+        row = self.counted.pop(key, None)
+        return None if row is None else _hold(key, row)
+
+    def _check(self) -> None:
+        if self.down:
+            raise SessionsUnavailable("attempts cannot be counted")
+
+
+def _hold(key: str, row: _Counted) -> Hold:
+    return Hold(key, row.username, row.attempts, row.held_back, row.since, row.until)

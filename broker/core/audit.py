@@ -25,6 +25,7 @@ class EventKind(StrEnum):
 
     LOGIN_SUCCEEDED = "login.succeeded"
     LOGIN_REJECTED = "login.rejected"
+    LOGIN_THROTTLED = "login.throttled"
     SESSION_ENDED = "session.ended"
     ISSUANCE_INTENDED = "issuance.intended"
     ISSUANCE_SUCCEEDED = "issuance.succeeded"
@@ -32,6 +33,7 @@ class EventKind(StrEnum):
     CONSOLE_REDIRECTED = "console.redirected"
     CONSOLE_REJECTED = "console.rejected"
     ADMIN_REJECTED = "admin.rejected"
+    ADMIN_HOLD_LIFTED = "admin.hold_lifted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class AuditEvent:
         expiry: when the AWS session ends.
         reason: why something was refused, in words the code chose; never what a person typed.
         entitlements_sha256: of the entitlements file in force.
+        attempts: how many attempts a row stands for that were held back.
+        throttle_key: the budget that held them back, or that was lifted.
     """
 
     kind: EventKind
@@ -102,6 +106,8 @@ class AuditEvent:
     expiry: datetime | None = None
     reason: str | None = None
     entitlements_sha256: str | None = None
+    attempts: int | None = None
+    throttle_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):

@@ -62,6 +62,18 @@ class LoginRejected(Refusal):
         self.detail = detail
 
 
+class LoginThrottled(Refusal):
+    """Too many wrong passwords; no password was tried.
+
+    Attributes:
+        wait: until the next attempt is let through.
+    """
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(f"sign-in held back for {int(wait.total_seconds())} seconds")
+        self.wait = wait
+
+
 class PrincipalGone(Refusal):
     """The person of a sign-in session is no longer in the directory, or may no longer use it.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from broker.core.audit import AuditEvent, EventKind, Origin, hash_unresolved_username
 from broker.core.credentials import Secret
-from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected
-from broker.core.ports import AuditLog, Clock, Directory, Sessions
+from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected, LoginThrottled
+from broker.core.ports import Attempts, AuditLog, Candidate, Clock, Directory, Sessions
 from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_session_token
+from broker.core.throttle import Budget, BudgetKind, HeldBack, ThrottleLimits, address_budget, person_budgets
 
 # Longer than any name form of a directory (a UPN has up to 1,024 in theory, 256 with every product's limits), and
 # than any password that a person or a password manager would make.
@@ -22,11 +25,16 @@ _DIRECTORY_UNAVAILABLE: Final = "directory-unavailable"
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What was typed, and where it came from."""
+    """What was typed, and where it came from.
+
+    Attributes:
+        device_principal_id: who has signed in with this browser before, by its signed device cookie.
+    """
 
     claimed_username: str
     password: Secret
     origin: Origin
+    device_principal_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,9 @@ class LoginPorts:
     directory: Directory
     audit: AuditLog
     sessions: Sessions
+    attempts: Attempts
     limits: SessionLimits
+    throttle: ThrottleLimits
     username_hash_key: bytes
     clock: Clock
 
@@ -62,22 +72,33 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
     """Prove a person and begin a sign-in session.
 
     Raises:
+        LoginThrottled: too many wrong passwords; recorded once a minute, with how many.
         LoginRejected: recorded, with its cause.
         DirectoryUnavailable: nothing could be proved; recorded.
         AuditUnavailable: it could not be recorded, so nobody is signed in.
-        SessionsUnavailable: the session could not be kept.
+        SessionsUnavailable: attempts could not be counted, or the session not be kept.
     """
+    address = address_budget(attempt.origin.source_address, ports.throttle)
     try:
         # 1. What was typed has to be something that a directory can be asked.
         claimed_username = _checked_username(attempt.claimed_username)
         _check_password(attempt.password)
-        # 2. The directory proves the person.
-        principal = ports.directory.authenticate(claimed_username, attempt.password)
+        # 2. The address has not tried too often.
+        _take((address,), None, attempt, ports)
+        # 3. The name belongs to one person, or to nobody.
+        candidate = _find(claimed_username, attempt, ports)
+        # 4. That person has not been tried too often, by whatever name; the directory would lock the account.
+        budgets = _take_for(candidate, attempt, ports)
+        # 5. The directory proves the password.
+        principal = ports.directory.prove(candidate, attempt.password)
     except (LoginRejected, DirectoryUnavailable) as failure:
-        # 3a. A failure is recorded with its cause; the person learns none of it.
+        if isinstance(failure, DirectoryUnavailable):
+            # An outage is nobody's wrong password; an office behind one address would be held back when it is over.
+            ports.attempts.give_back(address)
+        # 6a. A failure is recorded with its cause; the person learns none of it.
         ports.audit.append(_rejected(attempt, failure, ports))
         raise
-    # 3b. A success is recorded before anyone is let in.
+    # 6b. A success is recorded before anyone is let in.
     now = ports.clock()
     ports.audit.append(
         AuditEvent(
@@ -90,11 +111,68 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
             reference_id=attempt.origin.reference_id,
         )
     )
-    # 4. A new session under a new token, whatever the browser held before (against session fixation).
+    # 7. The directory has forgotten the wrong passwords before this one, and so does the broker.
+    ports.attempts.give_back(address)
+    ports.attempts.forget([budget.key for budget in budgets])
+    # 8. A new session under a new token, whatever the browser held before (against session fixation).
     token = new_session_token()
     session = SignInSession(token_hash=hash_token(token), principal_id=principal.id, signed_in_at=now, last_seen_at=now)
     ports.sessions.create(session, ports.limits)
     return SignIn(principal=principal, session=session, token=token)
+
+
+def _find(claimed_username: str, attempt: LoginAttempt, ports: LoginPorts) -> Candidate:
+    try:
+        return ports.directory.find(claimed_username)
+    except LoginRejected:
+        # A name that is nobody's is held back after as many attempts, and answered as slowly, as one that is.
+        subject = hash_unresolved_username(ports.username_hash_key, claimed_username.casefold())
+        _take(person_budgets(BudgetKind.NAME, subject, None, ports.throttle)[:1], None, attempt, ports)
+        ports.directory.spend_time_of_a_proof(attempt.password)
+        raise
+
+
+def _take_for(candidate: Candidate, attempt: LoginAttempt, ports: LoginPorts) -> tuple[Budget, Budget]:
+    person = candidate.principal
+    public, device = person_budgets(BudgetKind.PERSON, person.id, candidate.lockout, ports.throttle)
+    known_device = attempt.device_principal_id == person.id
+    _take((public, device) if known_device else (public,), person.username, attempt, ports)
+    return public, device
+
+
+def _take(budgets: Sequence[Budget], username: str | None, attempt: LoginAttempt, ports: LoginPorts) -> None:
+    """Take the attempt from the first budget that still has one.
+
+    Raises:
+        LoginThrottled: none has.
+    """
+    now = ports.clock()
+    held: list[tuple[Budget, HeldBack]] = []
+    for budget in budgets:
+        answer = ports.attempts.take(budget, username, now)
+        if answer is None:
+            return
+        held.append((budget, answer))
+    for budget, answer in held:
+        if answer.unreported is not None:
+            ports.audit.append(_throttled(attempt, budget, username, answer.unreported, now))
+    raise LoginThrottled(min(answer.until for _, answer in held) - now)
+
+
+def _throttled(attempt: LoginAttempt, budget: Budget, username: str | None, attempts: int, now: datetime) -> AuditEvent:
+    return AuditEvent(
+        kind=EventKind.LOGIN_THROTTLED,
+        time=now,
+        principal_username=username,
+        principal_id=budget.subject if username else None,
+        claimed_username_hash=budget.subject if budget.kind is BudgetKind.NAME else None,
+        source_address=attempt.origin.source_address,
+        user_agent=attempt.origin.user_agent,
+        reference_id=attempt.origin.reference_id,
+        attempts=attempts,
+        throttle_key=budget.key,
+        reason=f"{budget.kind} budget used up",
+    )
 
 
 def _checked_username(typed: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -13,19 +14,53 @@ from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
 
 Clock = Callable[[], datetime]
 """Gives the present moment, aware, UTC."""
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The person a typed name belongs to, not proved yet.
+
+    Attributes:
+        principal: without groups.
+        lockout: what the directory does after wrong passwords for this person; None where it does not say.
+        handle: the adapter's own.
+    """
+
+    principal: Principal
+    lockout: LockoutPolicy | None
+    handle: object = field(repr=False, compare=False)
+
+
 class Directory(Protocol):
     """LDAP or Active Directory. Every method raises DirectoryUnavailable when no server answers in time."""
 
-    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
-        """Prove a person by password.
+    def find(self, claimed_username: str) -> Candidate:
+        """Find the one person that a typed name belongs to; no password is tried.
 
         Raises:
-            LoginRejected: with the cause; the principal too where the name resolved to exactly one person.
+            LoginRejected: with cause unknown-username, ambiguous-username or malformed-username.
+            DirectoryUnavailable: no answer.
+        """
+
+    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+        """Try the password, once.
+
+        Args:
+            candidate: from :meth:`find`, just now.
+
+        Raises:
+            LoginRejected: with the cause and the principal.
+            DirectoryUnavailable: no answer.
+        """
+
+    def spend_time_of_a_proof(self, password: Secret) -> None:
+        """Take as long as :meth:`prove` would, for a name that is nobody's; no account's failures are counted.
+
+        Raises:
             DirectoryUnavailable: no answer.
         """
 
@@ -176,3 +211,30 @@ class Sessions(Protocol):
 
     def end_all(self, principal_id: str) -> int:
         """Forget all sessions of a person; how many there were."""
+
+
+class Attempts(Protocol):
+    """Counts of attempts, over all workers and nodes. Every method raises SessionsUnavailable when it cannot count."""
+
+    def take(self, budget: Budget, username: str | None, now: datetime) -> HeldBack | None:
+        """Count one attempt before it is made, in one step with looking whether it may be.
+
+        Args:
+            budget: whose; one without attempts holds everything back.
+            username: to show to administrators.
+
+        Returns:
+            None when the attempt may be made. An attempt that is held back does not prolong the hold.
+        """
+
+    def give_back(self, budget: Budget) -> None:
+        """Take one attempt out of the count: it was not a wrong password after all."""
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Start to count anew: the directory does too after a right password."""
+
+    def holds(self, now: datetime, *, limit: int) -> Sequence[Hold]:
+        """The budgets that are used up, the latest first."""
+
+    def lift(self, key: str) -> Hold | None:
+        """Start to count anew at an administrator's wish; what was lifted, None when there was nothing."""

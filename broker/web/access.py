@@ -108,7 +108,14 @@ def administrator() -> Principal:
     raise refusal
 
 
-def record(kind: EventKind, *, principal_id: str, username: str | None, reason: str | None = None) -> None:
+def record(
+    kind: EventKind,
+    *,
+    principal_id: str,
+    username: str | None,
+    reason: str | None = None,
+    throttle_key: str | None = None,
+) -> None:
     """Write down something that a person did in the portal.
 
     Raises:
@@ -126,6 +133,7 @@ def record(kind: EventKind, *, principal_id: str, username: str | None, reason: 
             user_agent=origin.user_agent,
             reference_id=origin.reference_id,
             reason=reason,
+            throttle_key=throttle_key,
         )
     )
 

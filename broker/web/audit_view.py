@@ -34,6 +34,7 @@ _CURSOR = re.compile(r"(?P<time>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z)_(?P
 KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.LOGIN_SUCCEEDED: lazy_gettext("Signed in"),
     EventKind.LOGIN_REJECTED: lazy_gettext("Sign-in refused"),
+    EventKind.LOGIN_THROTTLED: lazy_gettext("Sign-in held back"),
     EventKind.SESSION_ENDED: lazy_gettext("Signed out"),
     EventKind.ISSUANCE_INTENDED: lazy_gettext("Issuance begun"),
     EventKind.ISSUANCE_SUCCEEDED: lazy_gettext("Credentials issued"),
@@ -41,6 +42,7 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.CONSOLE_REDIRECTED: lazy_gettext("Console opened"),
     EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
     EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),
+    EventKind.ADMIN_HOLD_LIFTED: lazy_gettext("Hold lifted"),
 }
 
 FIELD_LABELS: Final[Mapping[str, LazyString]] = {
@@ -72,6 +74,8 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "expiry": lazy_gettext("Ends (UTC)"),
     "reason": lazy_gettext("Reason"),
     "entitlements_sha256": lazy_gettext("SHA-256 of the entitlements file"),
+    "attempts": lazy_gettext("Attempts held back"),
+    "throttle_key": lazy_gettext("Budget of attempts"),
 }
 
 _JSON_FIELDS: Final = frozenset({"tags", "session_policy", "policy_arns"})

@@ -23,6 +23,8 @@ from broker.web.visit import visit
 # RFC 9110 section 10.2.3. Directory and STS come back in seconds or in hours; half a minute suits both.
 _RETRY_AFTER_SECONDS: Final = "30"
 
+_MINUTE: Final = timedelta(minutes=1)
+
 # A browser shows an answer only once it has sent its whole form, so a form somewhat too large is read to its end.
 _MOST_BYTES_DISCARDED: Final = 16 * 1024 * 1024
 
@@ -68,6 +70,12 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         _SIGN_IN_FAILED,
         lazy_gettext("The username or the password is not right, or the account cannot be used."),
         lazy_gettext("Check both and try again. If you have just changed your password, use the new one."),
+    ),
+    errors.LoginThrottled: Answer(
+        429,
+        lazy_gettext("Too many attempts"),
+        lazy_gettext("After several failed sign-ins, no further one is taken for %(wait)s."),
+        lazy_gettext("Wait and try again, or ask your administrator."),
     ),
     errors.PrincipalGone: Answer(
         401,
@@ -308,6 +316,9 @@ def _fields(error: BrokerError) -> Mapping[str, str]:
     match error:
         case errors.DurationTooShort(minimum=timedelta() as minimum):
             return {"minimum": duration_words(minimum)}
+        case errors.LoginThrottled(wait=timedelta() as wait):
+            # Whole minutes, upwards: who comes back at the minute named is let in.
+            return {"wait": duration_words(max(_MINUTE, -(-wait // _MINUTE) * _MINUTE))}
         case errors.DurationTooLong(maximum=timedelta() as maximum):
             return {"maximum": duration_words(maximum)}
         case errors.AttributeUnusable(attribute=str() as attribute):
@@ -337,19 +348,22 @@ def error_json(error: BrokerError) -> Response:
     about = shown(error)
     response = jsonify(error=about.code, message=f"{about.message} {about.advice}", reference=visit().reference_id)
     response.status_code = about.status
-    return _with_retry(response, error)
+    return with_retry(response, error)
 
 
 def error_page(error: BrokerError) -> Response:
     """The error for a person."""
     about = shown(error)
     page = render_template("error.html", error=about, reference=visit().reference_id)
-    return _with_retry(make_response(page, about.status), error)
+    return with_retry(make_response(page, about.status), error)
 
 
-def _with_retry(response: Response, error: BrokerError) -> Response:
+def with_retry(response: Response, error: BrokerError) -> Response:
+    """Say when to come back, where that is known."""
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    elif isinstance(error, errors.LoginThrottled):
+        response.headers["Retry-After"] = str(max(1, int(error.wait.total_seconds()) + 1))
     return response
 
 

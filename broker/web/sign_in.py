@@ -17,6 +17,7 @@ from broker.core.errors import (
     DirectoryUnavailable,
     FormExpired,
     LoginRejected,
+    LoginThrottled,
     NotSignedIn,
     PrincipalGone,
     Unavailable,
@@ -24,6 +25,7 @@ from broker.core.errors import (
 from broker.core.login import LONGEST_USERNAME, LoginAttempt, log_in
 from broker.web import access, errors
 from broker.web.cards import entitlement_names
+from broker.web.device import known_principal_id, set_device_cookie
 from broker.web.own_path import HOME, own_path, this_path
 from broker.web.portal import current_portal
 from broker.web.sessions import clear_session_cookie, forget_session, load_session, set_session_cookie
@@ -49,13 +51,14 @@ def login() -> WerkzeugResponse:
         claimed_username=request.form.get("username", ""),
         password=Secret(request.form.get("password", "")),
         origin=current_origin(),
+        device_principal_id=known_principal_id(),
     )
     # The browser's earlier session ends with the new sign-in, never before: a mistyped password costs nothing.
     earlier = load_session()
     portal = current_portal()
     try:
         signed_in = log_in(attempt, portal.login)
-    except LoginRejected as rejection:
+    except (LoginRejected, LoginThrottled) as rejection:
         errors.log_error(rejection)
         return errors.error_json(rejection) if errors.wants_json() else _sign_in_page(rejection)
     if earlier is not None:
@@ -66,6 +69,7 @@ def login() -> WerkzeugResponse:
     visit().session = signed_in.session
     response = redirect(own_path(request.form.get("next", "")), code=303)
     set_session_cookie(response, signed_in.token)
+    set_device_cookie(response, signed_in.principal.id)
     return response
 
 
@@ -164,7 +168,8 @@ def _sign_in_page(error: BrokerError | None, *, status: int | None = None) -> Re
         reference=visit().reference_id,
         longest_username=LONGEST_USERNAME,
     )
-    return make_response(page, status or (about.status if about else 200))
+    response = make_response(page, status or (about.status if about else 200))
+    return errors.with_retry(response, error) if error else response
 
 
 def _echo(username: str) -> str:

@@ -29,6 +29,7 @@ from broker.adapters.directory.messages import Message, Search, bind_request, me
 from broker.core.credentials import Secret
 from tests.adapters.directory import company, domain, samba
 from tests.adapters.directory.certificates import Authority
+from tests.adapters.directory.contract import authenticate
 from tests.adapters.directory.slapd import Slapd
 
 _SEARCH_DONE: Final = 0x65
@@ -61,7 +62,7 @@ def _compare(server: Server, rounds: int) -> None:
     bare = Bare(server)
     ways: dict[str, Callable[[], object]] = {
         "bare exchange, kept": lambda: bare.exchange(requests),
-        "adapter, kept": lambda: kept.authenticate(server.username, Secret(server.password)),
+        "adapter, kept": lambda: authenticate(kept, server.username, Secret(server.password)),
         "adapter, without a password": lambda: kept.principal_by_username(server.username),
         "adapter, new connections": lambda: _fresh(server),
         "ldap3, kept, same requests": Ldap3(server).sign_in,
@@ -105,10 +106,10 @@ def _requests_of(directory: LdapDirectory, server: Server) -> list[Request]:
         sent.append(Request(bind_request(1, dn, password), on_bind=True))
         return original_bind(self, dn, password, deadline)
 
-    directory.authenticate(server.username, Secret(server.password))
+    authenticate(directory, server.username, Secret(server.password))
     Connection.search, Connection.bind = noted_search, noted_bind  # type: ignore[method-assign] # only to listen
     try:
-        directory.authenticate(server.username, Secret(server.password))
+        authenticate(directory, server.username, Secret(server.password))
     finally:
         Connection.search, Connection.bind = original_search, original_bind  # type: ignore[method-assign]
     return sent
@@ -179,7 +180,7 @@ class Ldap3:
 
 def _fresh(server: Server) -> None:
     directory = LdapDirectory(server.config, Secret(server.service_password))
-    directory.authenticate(server.username, Secret(server.password))
+    authenticate(directory, server.username, Secret(server.password))
     directory.close()
 
 

@@ -11,9 +11,11 @@ from broker.core.entitlements import Catalogue, Entitlement, Use
 from broker.core.issuance import IssuancePorts, IssuanceRequest
 from broker.core.login import LoginPorts
 from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.throttle import ThrottleLimits
 from tests.core.examples import NOW, STAFF, entitlement
 from tests.fakes import (
     FixedClock,
+    MemoryAttempts,
     MemoryAuditLog,
     MemoryConsole,
     MemoryDirectory,
@@ -30,6 +32,7 @@ ORIGIN = Origin(source_address="192.0.2.7", user_agent="Mozilla/5.0", reference_
 ISSUER = "https://broker.example.com/saml/metadata"
 PORTAL = "https://broker.example.com"
 USERNAME_HASH_KEY = b"h" * 32
+THROTTLE = ThrottleLimits(threshold=10, window=timedelta(minutes=15), device_attempts=2, address_attempts=50)
 
 
 class Witness:
@@ -68,6 +71,7 @@ class Outside:
         self.console = MemoryConsole()
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
+        self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
 
     def witness(self, name: str, port: object) -> Any:
@@ -91,7 +95,9 @@ class Outside:
             directory=self.witness("directory", self.directory),
             audit=self.witness("audit", self.audit),
             sessions=self.witness("sessions", self.sessions),
+            attempts=self.witness("attempts", self.attempts),
             limits=self.limits,
+            throttle=THROTTLE,
             username_hash_key=USERNAME_HASH_KEY,
             clock=self.clock,
         )

@@ -24,6 +24,7 @@ ANSWER = TokenServiceAnswer("AccessDenied", "Not authorized", "req-1")
 # How each error that takes arguments of its own is made.
 MADE: Final[dict[str, BrokerError]] = {
     "LoginRejected": errors.LoginRejected(LoginCause.DISABLED, detail="533"),
+    "LoginThrottled": errors.LoginThrottled(timedelta(minutes=3)),
     "PrincipalGone": errors.PrincipalGone("A" * 26, LoginCause.UNKNOWN_USERNAME),
     "EntitlementNotHeld": errors.EntitlementNotHeld("home", exists=True),
     "DurationTooShort": errors.DurationTooShort(timedelta(minutes=15)),

@@ -32,7 +32,16 @@ def sign_in(outside: Outside, username: str = "hanako", password: str = HANAKO.p
 def test_a_success_is_recorded_before_the_session_is_made() -> None:
     outside = Outside()
     sign_in(outside)
-    assert outside.calls == ["directory.authenticate", "audit login.succeeded", "sessions.create"]
+    assert outside.calls == [
+        "attempts.take",
+        "directory.find",
+        "attempts.take",
+        "directory.prove",
+        "audit login.succeeded",
+        "attempts.give_back",
+        "attempts.forget",
+        "sessions.create",
+    ]
 
 
 def test_the_event_of_a_success_holds_the_persons_spelling_and_id_and_where_it_came_from() -> None:
@@ -150,7 +159,7 @@ def test_the_state_of_an_account_is_recorded_as_the_cause(state: LoginCause) -> 
 
 def test_what_the_directory_said_besides_is_recorded_too() -> None:
     outside = Outside()
-    outside.failures["directory.authenticate"] = LoginRejected(LoginCause.REFUSED_BY_DIRECTORY, detail="52e")
+    outside.failures["directory.prove"] = LoginRejected(LoginCause.REFUSED_BY_DIRECTORY, detail="52e")
     with pytest.raises(LoginRejected):
         sign_in(outside)
     assert outside.audit.events[0].reason == "refused-by-directory (52e)"

@@ -27,6 +27,7 @@ FIELDS: dict[str, Any] = {
     "minimum": timedelta(minutes=15),
     "maximum": timedelta(hours=8, minutes=30),
     "use": "console",
+    "wait": timedelta(minutes=3),
     "attribute": "department",
     "why": "operator's words",
     "characters": 3000,
@@ -36,7 +37,7 @@ FIELDS: dict[str, Any] = {
     "name": "operator's words",
     "matches": 2,
 }
-STATUSES = {401, 400, 403, 404, 405, 409, 413, 500, 502, 503}
+STATUSES = {401, 400, 403, 404, 405, 409, 413, 429, 500, 502, 503}
 
 
 def leaves(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerError]]:
@@ -84,7 +85,7 @@ def test_every_error_is_a_page_and_json_in_both_languages(kind: type[BrokerError
     assert program.get_json()["reference"] == reference
     assert program.get_json()["error"] == about.code
     assert "operator's words" not in html + program.get_data(as_text=True)
-    assert ("Retry-After" in page.headers) == isinstance(error, errors.Unavailable)
+    assert ("Retry-After" in page.headers) == isinstance(error, errors.Unavailable | errors.LoginThrottled)
 
 
 def test_an_error_names_what_a_person_can_do_something_about(world: World) -> None:

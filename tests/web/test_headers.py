@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -134,7 +135,7 @@ def test_a_policy_cannot_be_widened_by_a_strange_origin() -> None:
 @pytest.mark.parametrize(
     "settings", [{"public_url": "ftp://x"}, {"public_url": "https://x/path"}, {"secret_key": b"short"}]
 )
-def test_a_portal_with_impossible_settings_is_not_made(settings: dict[str, object]) -> None:
+def test_a_portal_with_impossible_settings_is_not_made(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"public_url|secret_key"):
         World(**settings)
 

@@ -16,6 +16,8 @@ CONTRACT = {
     "/issue/<entitlement_id>/credentials": {"POST"},
     "/issue/<entitlement_id>/console": {"POST"},
     "/admin/audit": {"GET"},
+    "/admin/holds": {"GET"},
+    "/admin/holds/lift": {"POST"},
     "/saml/metadata": {"GET"},
     "/saml/sso": {"GET", "POST"},
     "/healthz": {"GET"},
@@ -47,6 +49,8 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
         "/issue/<entitlement_id>/credentials",
         "/issue/<entitlement_id>/console",
         "/admin/audit",
+        "/admin/holds",
+        "/admin/holds/lift",
     }
 
 

@@ -21,7 +21,9 @@ def cookies(answer: TestResponse) -> dict[str, set[str]]:
 
 
 def test_over_http_on_loopback_the_cookie_is_for_this_host_alone_and_no_script(browser: Browser) -> None:
-    assert cookies(browser.sign_in(HANAKO)) == {"broker_session": {"HttpOnly", "Path=/", "SameSite=Lax"}}
+    given = cookies(browser.sign_in(HANAKO))
+    assert given["broker_session"] == {"HttpOnly", "Path=/", "SameSite=Lax"}
+    assert {"HttpOnly", "Path=/", "SameSite=Lax", "Max-Age=7776000"} <= given["broker_device"]
 
 
 def test_over_https_every_cookie_is_secure_and_bound_to_the_host() -> None:
@@ -40,7 +42,8 @@ def test_over_https_every_cookie_is_secure_and_bound_to_the_host() -> None:
         "/login", data={**fields, "username": "hanako", "password": HANAKO.password}, base_url=base
     )
 
-    assert cookies(signed_in) == {"__Host-broker_session": {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}}
+    assert cookies(signed_in)["__Host-broker_session"] == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= cookies(signed_in)["__Host-broker_device"]
 
 
 def test_the_public_address_decides_about_cookies_and_not_the_request(world: World) -> None:

@@ -31,9 +31,11 @@ from broker.core.errors import LoginCause
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
 from broker.core.sessions import SessionLimits
+from broker.core.throttle import ThrottleLimits
 from broker.web.portal import Portal
 from tests.fakes import (
     FixedClock,
+    MemoryAttempts,
     MemoryAuditLog,
     MemoryConsole,
     MemoryDirectory,
@@ -126,13 +128,15 @@ ADA = person_named(3, "ada", "Ada Admin", STAFF, ADMINISTRATORS, attributes={"de
 NOBODY = person_named(4, "guest", "Grace Guest", group_named("Visitors"))
 DISABLED = person_named(5, "dan", "Dan Disabled", STAFF, state=LoginCause.DISABLED)
 INCOMPLETE = person_named(6, "ivan", "Ivan Incomplete", STAFF)
+# Wide: what the throttle does is tested in the core, and for itself in test_holds.py.
+THROTTLE = ThrottleLimits(threshold=1000, window=timedelta(minutes=15), device_attempts=2, address_attempts=10_000)
 PEOPLE = (HANAKO, KEN, ADA, NOBODY, DISABLED, INCOMPLETE)
 
 
 class World:
     """The outside of the portal, in memory, and the portal over it."""
 
-    def __init__(self, **portal: Any) -> None:
+    def __init__(self, *, throttle: ThrottleLimits = THROTTLE, **portal: Any) -> None:
         self.clock = FixedClock()
         self.directory = MemoryDirectory(
             people=[replace(person) for person in PEOPLE], groups=[STAFF, ENGINEERS, ADMINISTRATORS]
@@ -143,6 +147,7 @@ class World:
         self.console = MemoryConsole()
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
+        self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.readiness: dict[str, str | None] = {"directory": None, "database": None}
         public_url = portal.setdefault("public_url", "http://localhost:8000")
@@ -151,7 +156,9 @@ class World:
                 directory=self.directory,
                 audit=self.audit,
                 sessions=self.sessions,
+                attempts=self.attempts,
                 limits=self.limits,
+                throttle=throttle,
                 username_hash_key=b"u" * 32,
                 clock=self.clock,
             ),

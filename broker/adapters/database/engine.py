@@ -96,6 +96,22 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
+    @contextmanager
+    def transaction(self, unavailable: type[Unavailable]) -> Iterator[Connection]:
+        """A connection for changes that rest on what was read before them: one transaction, rows locked as asked.
+
+        Raises:
+            Unavailable: of the type given, when the database does not do its part.
+        """
+        if self.path is not None:
+            with self.writing(unavailable) as connection:
+                yield connection
+            return
+        with self._answering(unavailable), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
+
     def dispose(self) -> None:
         """Close this process's connections; the next use opens new ones."""
         engine = self._engines.pop(os.getpid(), None)

@@ -19,7 +19,7 @@ metadata: Final = MetaData(
     }
 )
 
-# One column for each field of AuditEvent, in its order, and the event's own hash. Append-only by triggers.
+# One column for each field of AuditEvent, and the event's own hash. Append-only by triggers.
 audit_event: Final = Table(
     "audit_event",
     metadata,
@@ -52,6 +52,8 @@ audit_event: Final = Table(
     Column("reason", ExactText),
     Column("entitlements_sha256", ExactText),
     Column("hash", ExactText, nullable=False),
+    Column("attempts", Integer),
+    Column("throttle_key", ExactText),
 )
 
 # The distinct usernames of the events: a search for a part of a name reads these, never the events.
@@ -69,6 +71,21 @@ sign_in_session: Final = Table(
     Column("principal_id", ExactText, nullable=False, index=True),
     Column("signed_in_at", UtcTime, nullable=False, index=True),
     Column("last_seen_at", UtcTime, nullable=False, index=True),
+)
+
+# Counts of sign-in attempts, by budget; see broker/core/throttle.py. Rows without a count worth keeping are purged.
+sign_in_attempts: Final = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("key", ExactText, primary_key=True),
+    Column("username", ExactText),
+    Column("attempts", Integer, nullable=False),
+    Column("budget", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("until", UtcTime, nullable=False, index=True),
+    Column("held_back", Integer, nullable=False),
+    Column("unreported", Integer, nullable=False),
+    Column("reported_at", UtcTime),
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
@@ -18,6 +19,7 @@ from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, Gro
 from broker.adapters.directory.connection import Connection, SearchAnswer
 from broker.adapters.directory.distinguished_names import MalformedName, domain_of, is_below, parse
 from broker.adapters.directory.groups import group_attributes, group_of, group_reader
+from broker.adapters.directory.lockout import LockoutPolicies
 from broker.adapters.directory.messages import (
     SUCCESS,
     Entry,
@@ -44,7 +46,7 @@ from broker.core.errors import (
     SettingsInvalid,
 )
 from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
-from broker.core.ports import Clock
+from broker.core.ports import Candidate, Clock
 from broker.core.principal import DirectoryGroup, Principal
 
 _SIZE_LIMIT: Final = 4
@@ -55,6 +57,15 @@ _NOT_THERE: Final = frozenset({_REFERRAL, _NO_SUCH_OBJECT, _INVALID_DN})
 _ACCOUNT_NAME: Final = "samaccountname"
 # One more than may be found: enough to know that a name is ambiguous.
 _AMBIGUOUS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Who a candidate is to this adapter."""
+
+    entry: Entry
+    server: Server
+    claimed_username: str
 
 
 def _now() -> datetime:
@@ -96,6 +107,7 @@ class LdapDirectory:
         self._clock = clock
         self._servers = Servers(config, bind_password)
         self._groups = group_reader(config, self._search_whole)
+        self._lockouts = LockoutPolicies(config, self._search_whole)
         self._people = compiled(self._schema.user_filter)
         self._all_groups = compiled(self._schema.group_filter)
         active_directory = config.kind is DirectoryKind.ACTIVE_DIRECTORY
@@ -109,42 +121,67 @@ class LdapDirectory:
             *person_attributes(self._schema, config),
             *(ACTIVE_DIRECTORY_ATTRIBUTES if active_directory else OPENLDAP_ATTRIBUTES),
             *self._groups.person_attributes,
+            *self._lockouts.person_attributes,
         )
 
-    def authenticate(self, claimed_username: str, password: Secret) -> Principal:
-        """Prove a person by password: find the one entry of that name, bind as it, read its groups.
+    def find(self, claimed_username: str) -> Candidate:
+        """Find the one person that a typed name belongs to, and what the directory does after wrong passwords.
 
         Raises:
-            LoginRejected: with the cause; the principal too where the name resolved to exactly one person.
+            LoginRejected: unknown-username, ambiguous-username, malformed-username, or refused-by-directory for an
+                entry that lacks an id or a username.
             DirectoryUnavailable: no answer.
         """
+        entry, server = self._find(claimed_username)
+        lockout, _ = self._servers.read(
+            lambda connection, deadline: self._lockouts.policy_of(entry, connection, deadline)
+        )
+        return Candidate(
+            principal=self._principal(entry), lockout=lockout, handle=_Found(entry, server, claimed_username)
+        )
+
+    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+        """Bind once as the person found, and read their groups.
+
+        Raises:
+            LoginRejected: with the cause and the principal.
+            DirectoryUnavailable: no answer.
+        """
+        found, person = candidate.handle, candidate.principal
+        if not isinstance(found, _Found):
+            raise TypeError("the candidate was found by another directory")
         # 1. Nothing is sent that the directory could take for something else: an empty password would be an anonymous
         #    bind, which "succeeds".
-        if not password:
-            raise LoginRejected(LoginCause.EMPTY_PASSWORD)
-        # A server hangs up on an enormous request, which would look like a server that is broken.
-        if len(password.reveal()) > LONGEST_PASSWORD_BYTES:
-            raise LoginRejected(LoginCause.PASSWORD_TOO_LONG)
-        # 2. The name belongs to exactly one person.
-        entry, server = self._find(claimed_username)
-        person = self._principal(entry)
-        # 3. The directory proves the password.
-        if not _is_utf8(password.reveal()):
-            raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person, detail="not UTF-8")
-        answer = self._servers.bind_as(entry.dn, password, server)
+        _check_password(password, person)
+        # 2. The directory proves the password.
+        answer = self._servers.bind_as(found.entry.dn, password, found.server)
         if not is_about_the_person(answer):
-            raise DirectoryUnavailable(f"{server.address} could not judge a password: {describe(answer)}")
+            raise DirectoryUnavailable(f"{found.server.address} could not judge a password: {describe(answer)}")
         refused = refusal(answer)
         if refused is not None:
             cause, detail = refused
             raise LoginRejected(cause, principal=person, detail=detail)
-        # 4. What the entry says of the account holds even where the directory let the password pass; only a lock may
+        # 3. What the entry says of the account holds even where the directory let the password pass; only a lock may
         #    have ended with this very bind.
-        state = self._state_of(entry, self._clock())
+        state = self._state_of(found.entry, self._clock())
         if state not in (None, LoginCause.LOCKED):
             raise LoginRejected(state, principal=person, detail="account state")
-        # 5. The groups as they are now.
-        return self._with_groups(person, entry, claimed_username)
+        # 4. The groups as they are now.
+        return self._with_groups(person, found.entry, found.claimed_username)
+
+    def spend_time_of_a_proof(self, password: Secret) -> None:
+        """Bind as somebody who cannot exist, which no account's lock-out counts.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        try:
+            _check_password(password, None)
+        except LoginRejected:
+            return  # such a password is not sent for anybody
+        nobody = f"CN={secrets.token_hex(16)},{self._config.user_bases[0]}"
+        _, server = self._servers.read(lambda _connection, _deadline: None)
+        self._servers.bind_as(nobody, password, server)
 
     def principal_by_id(self, principal_id: str) -> Principal:
         """Read a person afresh by the immutable id, through the service account.
@@ -356,3 +393,13 @@ def _as_dn(name: str) -> str | None:
 def _is_utf8(text: str) -> bool:
     # By hand: the error of a failed encoding would hold the text.
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _check_password(password: Secret, person: Principal | None) -> None:
+    if not password:
+        raise LoginRejected(LoginCause.EMPTY_PASSWORD, principal=person)
+    # A server hangs up on an enormous request, which would look like a server that is broken.
+    if len(password.reveal()) > LONGEST_PASSWORD_BYTES:
+        raise LoginRejected(LoginCause.PASSWORD_TOO_LONG, principal=person)
+    if not _is_utf8(password.reveal()):
+        raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person, detail="not UTF-8")

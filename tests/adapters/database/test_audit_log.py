@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -82,6 +83,8 @@ def test_an_event_comes_back_with_every_field_as_it_was(log: AuditLog) -> None:
         expiry=datetime(2026, 11, 23, 17, 30, tzinfo=UTC),
         reason="nothing",
         entitlements_sha256="2" * 64,
+        attempts=3,
+        throttle_key="person:ID",
     )
     assert None not in {getattr(event, field.name) for field in fields(event)}
     log.append(event)
@@ -128,8 +131,9 @@ def test_whatever_an_event_holds_comes_back_and_so_does_its_hash(
         expiry=expiry,
         duration_seconds=number,
         packed_size=number,
-        **dict(zip(names, texts, strict=False)),
     )
+    more: dict[str, Any] = dict(zip(names, texts, strict=False))
+    event = replace(event, **more)
     sql_log.append(event)
     just_newer = AuditCursor(time=time, id=f"{event.id}~")
     [found] = sql_log.search(AuditFilter(entitlement=event.entitlement), limit=1, older_than=just_newer).events
@@ -160,7 +164,7 @@ def test_the_row_holds_every_field_and_the_hash_of_the_event(sql_log: SqlAuditLo
     sql_log.append(event)
     with database.reading(AuditUnavailable) as connection:
         row = connection.execute(select(audit_event)).mappings().one()
-    assert list(row) == [*(field.name for field in fields(AuditEvent)), "hash"]
+    assert set(row) == {*(field.name for field in fields(AuditEvent)), "hash"}
     assert row["hash"] == event.hash
 
 

@@ -78,9 +78,9 @@ def scripts_with(scripts: Path, folder: Path, upgrade: str) -> Path:
     """A copy of the migrations with one more, as a newer version would have."""
     copy = folder / "100% newer %(here)s"
     shutil.copytree(scripts, copy)
-    (copy / "versions" / "0002_newer.py").write_text(
+    (copy / "versions" / "9999_newer.py").write_text(
         "from alembic import op\n"
-        'revision = "0002"\ndown_revision = "0001"\nbranch_labels = depends_on = None\n'
+        f'revision = "9999"\ndown_revision = "{migrations.head_revision(scripts)}"\nbranch_labels = depends_on = None\n'
         f"def upgrade():\n{upgrade}\n"
         'def downgrade():\n    op.drop_table("newer")\n'
     )
@@ -178,7 +178,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_behind(url: str, scripts
         migrations.upgrade(url, newer)
     assert schema(url) == before
     database = Database(url)
-    assert migrations.current_revision(database) == "0001"
+    assert migrations.current_revision(database) == migrations.head_revision(scripts)
     database.dispose()
 
 
@@ -192,14 +192,14 @@ def test_a_database_without_tables_is_not_ready_and_says_what_to_run(empty_url: 
         assert not database.path.exists()
     migrations.upgrade(empty_url, scripts)
     migrations.check_ready(database, scripts)
-    assert migrations.current_revision(database) == migrations.head_revision(scripts) == "0001"
+    assert migrations.current_revision(database) == migrations.head_revision(scripts)
     database.dispose()
 
 
 def test_an_older_schema_is_not_ready_and_says_what_to_run(url: str, scripts: Path, tmp_path: Path) -> None:
     newer = scripts_with(scripts, tmp_path, '    op.execute("CREATE TABLE newer (id integer)")')
     database = Database(url)
-    with pytest.raises(DatabaseNotReady, match=r"older version \(0001\): run `broker db upgrade`"):
+    with pytest.raises(DatabaseNotReady, match=r"older version \([0-9]{4}\): run `broker db upgrade`"):
         migrations.check_ready(database, newer)
     migrations.upgrade(url, newer)
     migrations.check_ready(database, newer)
@@ -210,12 +210,12 @@ def test_a_newer_schema_is_refused_and_left_alone(url: str, scripts: Path, tmp_p
     newer = scripts_with(scripts, tmp_path, '    op.execute("CREATE TABLE newer (id integer)")')
     migrations.upgrade(url, newer)
     database = Database(url)
-    with pytest.raises(DatabaseNotReady, match=r"\(0002\) is of a newer version"):
+    with pytest.raises(DatabaseNotReady, match=r"\(9999\) is of a newer version"):
         migrations.check_ready(database, scripts)
     with pytest.raises(DatabaseNotReady, match="newer version"):
         migrations.upgrade(url, scripts)
-    assert migrations.current_revision(database) == "0002"
-    migrations.downgrade(url, newer, "0001")
+    assert migrations.current_revision(database) == "9999"
+    migrations.downgrade(url, newer, migrations.head_revision(scripts))
     migrations.check_ready(database, scripts)
     database.dispose()
 

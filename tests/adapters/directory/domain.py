@@ -37,7 +37,18 @@ NESTED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Finance": (("bruno",), ()),
 }
 MAILING_LIST: Final = "Newsletter"
-PLAIN_PEOPLE: Final = ("alice", "bruno", "carla", "leaver", "renamed", "moved", "lockable", "watched", "typist")
+PLAIN_PEOPLE: Final = (
+    "alice",
+    "bruno",
+    "carla",
+    "leaver",
+    "renamed",
+    "moved",
+    "lockable",
+    "watched",
+    "typist",
+    "besieged",
+)
 
 
 def password_of(username: str) -> str:

@@ -13,6 +13,7 @@ from broker.core.credentials import Secret
 from broker.core.errors import DirectoryUnavailable, GroupNotResolved, LoginCause, LoginRejected, PrincipalGone
 from broker.core.principal import PRINCIPAL_ID
 from tests.adapters.directory import domain
+from tests.adapters.directory.contract import authenticate
 from tests.adapters.directory.domain import CONTRACTORS, GROUPS, PEOPLE, group_dn, password_of, person_dn
 from tests.adapters.directory.embedded import Embedded
 from tests.adapters.directory.samba import Samba
@@ -49,7 +50,7 @@ def directory(controller: Controller) -> Iterator[LdapDirectory]:
 
 def sign_in(directory: LdapDirectory, username: str, password: str | None = None) -> LoginRejected:
     with pytest.raises(LoginRejected) as refused:
-        directory.authenticate(username, Secret(password_of(username) if password is None else password))
+        authenticate(directory, username, Secret(password_of(username) if password is None else password))
     return refused.value
 
 
@@ -58,7 +59,7 @@ def sign_in(directory: LdapDirectory, username: str, password: str | None = None
     ["alice", "ALICE", "alice@corp.example", "Alice@CORP.example", "CORP\\alice", "corp\\Alice"],
 )
 def test_every_form_of_a_name_signs_the_same_person_in(directory: LdapDirectory, typed: str) -> None:
-    principal = directory.authenticate(typed, Secret(password_of("alice")))
+    principal = authenticate(directory, typed, Secret(password_of("alice")))
     assert principal == directory.principal_by_username("alice")
     assert principal.username == "alice"
     assert PRINCIPAL_ID.fullmatch(principal.id)
@@ -77,22 +78,22 @@ def test_a_name_that_is_nobodys_finds_nobody(directory: LdapDirectory, typed: st
 
 
 def test_a_upn_of_another_domain_signs_in_and_so_does_the_account_name_in_ours(directory: LdapDirectory) -> None:
-    by_upn = directory.authenticate("B.Rand@brand.example", Secret(password_of("branded")))
-    assert by_upn == directory.authenticate("branded@corp.example", Secret(password_of("branded")))
+    by_upn = authenticate(directory, "B.Rand@brand.example", Secret(password_of("branded")))
+    assert by_upn == authenticate(directory, "branded@corp.example", Secret(password_of("branded")))
     assert by_upn.username == "branded"
 
 
 def test_mail_signs_in_where_it_is_configured(controller: Controller) -> None:
     mail = directory_on(controller, login_attributes=("sAMAccountName", "userPrincipalName", "mail"))
-    assert mail.authenticate("bruno@mail.example", Secret(password_of("bruno"))).username == "bruno"
+    assert authenticate(mail, "bruno@mail.example", Secret(password_of("bruno"))).username == "bruno"
     refused = sign_in(mail, "carla")  # somebody else wrote that name into their mail attribute
     assert (refused.cause, refused.principal) == (LoginCause.AMBIGUOUS_USERNAME, None)
     mail.close()
 
 
 def test_names_outside_ascii_and_of_special_characters_sign_in(directory: LdapDirectory) -> None:
-    assert directory.authenticate("hanako", Secret(password_of("hanako"))).display_name == domain.JAPANESE_CN
-    special = directory.authenticate(domain.SPECIAL_USERNAME, Secret(password_of(domain.SPECIAL_USERNAME)))
+    assert authenticate(directory, "hanako", Secret(password_of("hanako"))).display_name == domain.JAPANESE_CN
+    special = authenticate(directory, domain.SPECIAL_USERNAME, Secret(password_of(domain.SPECIAL_USERNAME)))
     assert special.username == domain.SPECIAL_USERNAME
 
 
@@ -108,9 +109,9 @@ def test_a_person_in_another_base_signs_in_and_a_domain_may_name_its_base(contro
         controller,
         domains=(DirectoryDomain("corp.example", "CORP", PEOPLE), DirectoryDomain("out.example", "OUT", CONTRACTORS)),
     )
-    assert split.authenticate("OUT\\temp", Secret(password_of("temp"))).username == "temp"
-    assert split.authenticate("temp@out.example", Secret(password_of("temp"))).username == "temp"
-    assert split.authenticate("temp", Secret(password_of("temp"))).username == "temp"
+    assert authenticate(split, "OUT\\temp", Secret(password_of("temp"))).username == "temp"
+    assert authenticate(split, "temp@out.example", Secret(password_of("temp"))).username == "temp"
+    assert authenticate(split, "temp", Secret(password_of("temp"))).username == "temp"
     assert sign_in(split, "CORP\\temp", "x").cause is LoginCause.UNKNOWN_USERNAME
     assert sign_in(split, "OUT\\alice", "x").cause is LoginCause.UNKNOWN_USERNAME
     split.close()
@@ -118,7 +119,7 @@ def test_a_person_in_another_base_signs_in_and_a_domain_may_name_its_base(contro
 
 def test_starttls_signs_in_too(controller: Controller) -> None:
     starttls = directory_on(controller, servers=(controller.ldap,), start_tls=True)
-    assert starttls.authenticate("alice", Secret(password_of("alice"))).username == "alice"
+    assert authenticate(starttls, "alice", Secret(password_of("alice"))).username == "alice"
     starttls.close()
 
 
@@ -182,7 +183,7 @@ def test_hours_of_sign_in_are_a_cause_of_their_own(samba: Samba) -> None:
 
 
 def test_wrong_passwords_lock_the_account_and_the_broker_sees_it_without_a_password(directory: LdapDirectory) -> None:
-    person = directory.authenticate("lockable", Secret(password_of("lockable")))
+    person = authenticate(directory, "lockable", Secret(password_of("lockable")))
     for _ in range(domain.LOCKOUT_THRESHOLD):
         assert sign_in(directory, "lockable", "wrong").detail == "52e"
     refused = sign_in(directory, "lockable")
@@ -195,13 +196,13 @@ def test_wrong_passwords_lock_the_account_and_the_broker_sees_it_without_a_passw
 def test_a_refused_sign_in_costs_the_person_one_attempt_and_not_more(directory: LdapDirectory) -> None:
     for _ in range(domain.LOCKOUT_THRESHOLD - 1):
         assert sign_in(directory, "watched", "wrong").cause is LoginCause.WRONG_PASSWORD
-    assert directory.authenticate("watched", Secret(password_of("watched"))).username == "watched"
+    assert authenticate(directory, "watched", Secret(password_of("watched"))).username == "watched"
 
 
 def test_an_account_disabled_meanwhile_is_gone_and_enabled_again_is_back(
     controller: Controller, directory: LdapDirectory
 ) -> None:
-    person = directory.authenticate("leaver", Secret(password_of("leaver")))
+    person = authenticate(directory, "leaver", Secret(password_of("leaver")))
     change = "dn: {}\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: {}\n"
     controller.modify(change.format(person_dn("leaver"), 514))
     with pytest.raises(PrincipalGone) as gone:
@@ -226,7 +227,7 @@ def test_an_account_that_has_expired_by_our_clock_is_refused_though_the_server_l
     controller: Controller,
 ) -> None:
     directory = directory_on(controller)
-    assert directory.authenticate("ending", Secret(password_of("ending"))).username == "ending"
+    assert authenticate(directory, "ending", Secret(password_of("ending"))).username == "ending"
     ahead = LdapDirectory(
         directory._config, Secret(domain.SERVICE_PASSWORD), clock=lambda: datetime(2101, 1, 1, tzinfo=UTC)
     )
@@ -238,7 +239,7 @@ def test_an_account_that_has_expired_by_our_clock_is_refused_though_the_server_l
 
 def test_the_id_outlives_a_rename(samba: Samba) -> None:
     directory = directory_on(samba)
-    before = directory.authenticate("renamed", Secret(password_of("renamed")))
+    before = authenticate(directory, "renamed", Secret(password_of("renamed")))
     samba.modify(
         f"dn: {person_dn('renamed')}\nchangetype: modify\nreplace: sAMAccountName\nsAMAccountName: married\n-\n\n"
         f"dn: {person_dn('renamed')}\nchangetype: modrdn\nnewrdn: CN=Married\ndeleteoldrdn: 1\n"
@@ -250,7 +251,7 @@ def test_the_id_outlives_a_rename(samba: Samba) -> None:
 
 def test_a_person_moved_out_of_the_user_bases_is_gone(samba: Samba) -> None:
     directory = directory_on(samba)
-    person = directory.authenticate("moved", Secret(password_of("moved")))
+    person = authenticate(directory, "moved", Secret(password_of("moved")))
     samba.modify(
         f"dn: {person_dn('moved')}\nchangetype: modrdn\nnewrdn: CN=moved\ndeleteoldrdn: 1\n"
         f"newsuperior: OU=Services,{domain.BASE}\n"

@@ -21,6 +21,7 @@ from tests.adapters.directory import company
 from tests.adapters.directory.certificates import Authority
 from tests.adapters.directory.company import password_of
 from tests.adapters.directory.conftest import MakeDirectory, MakeSlapd
+from tests.adapters.directory.contract import authenticate
 from tests.adapters.directory.programs import free_port
 from tests.adapters.directory.proxy import BIND, SEARCH, Action, Proxy
 from tests.adapters.directory.slapd import SUFFIX, Slapd
@@ -67,7 +68,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def alice(directory: LdapDirectory) -> str:
-    return directory.authenticate("alice", Secret(password_of("alice"))).username
+    return authenticate(directory, "alice", Secret(password_of("alice"))).username
 
 
 def unavailable(directory: LdapDirectory) -> str:
@@ -362,7 +363,7 @@ def test_groups_are_read_from_the_next_server_when_the_first_dies_after_the_bind
     first = make_proxy(lambda tag: Action.RESET if tag == SEARCH and next(searches) > 0 else Action.FORWARD)
     second = make_proxy()
     directory = make_directory(servers=(first.url, second.url))
-    principal = directory.authenticate("alice", Secret(password_of("alice")))
+    principal = authenticate(directory, "alice", Secret(password_of("alice")))
     assert {group.name for group in principal.groups} >= {"engineers", "staff"}
     # The first: service account, person, service account on a new connection; the person's bind is not repeated.
     assert (first.count(BIND), second.count(BIND)) == (3, 1)
@@ -386,8 +387,8 @@ def test_a_refused_password_is_sent_once(make_directory: MakeDirectory, make_pro
     directory = make_directory(servers=(first.url, second.url))
     directory.check()
     with pytest.raises(LoginRejected):
-        directory.authenticate("typist", Secret("wrong"))
-    directory.authenticate("typist", Secret(password_of("typist")))
+        authenticate(directory, "typist", Secret("wrong"))
+    authenticate(directory, "typist", Secret(password_of("typist")))
     assert (first.count(BIND), second.count(BIND)) == (3, 0)
 
 
@@ -472,11 +473,11 @@ def test_many_threads_share_the_adapter(make_directory: MakeDirectory, make_prox
         username = people[number % 3]
         if number % 5 == 0:
             try:
-                directory.authenticate("nobody", Secret("x"))
+                authenticate(directory, "nobody", Secret("x"))
             except LoginRejected as refused:
                 return refused.cause is LoginCause.UNKNOWN_USERNAME
             return False
-        principal = directory.authenticate(username, Secret(password_of(username)))
+        principal = authenticate(directory, username, Secret(password_of(username)))
         return principal.username == username and principal == directory.principal_by_id(principal.id)
 
     with ThreadPoolExecutor(12) as threads:
@@ -583,10 +584,10 @@ def test_a_person_in_five_thousand_groups_among_ten_thousand_people_signs_in(
     make_directory: MakeDirectory, make_slapd: MakeSlapd
 ) -> None:
     directory = make_directory(servers=(make_slapd(people=10_000, groups=5_000).tls_url,))
-    principal = directory.authenticate("throng", Secret(password_of("throng")))
+    principal = authenticate(directory, "throng", Secret(password_of("throng")))
     assert len(principal.groups) == 5_004
     with within(0.5):
-        assert directory.authenticate("person-9999", Secret(password_of("person"))).username == "person-9999"
+        assert authenticate(directory, "person-9999", Secret(password_of("person"))).username == "person-9999"
 
 
 def test_references_to_other_servers_are_not_followed(make_directory: MakeDirectory, make_slapd: MakeSlapd) -> None:

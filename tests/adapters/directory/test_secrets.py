@@ -22,6 +22,7 @@ from broker.core.errors import BrokerError
 from tests.adapters.directory import company
 from tests.adapters.directory.certificates import Authority
 from tests.adapters.directory.conftest import MakeDirectory
+from tests.adapters.directory.contract import authenticate
 from tests.adapters.directory.proxy import BIND, SEARCH, Action, Proxy
 from tests.adapters.directory.slapd import Slapd
 
@@ -67,7 +68,7 @@ def try_and_tell(directory: LdapDirectory, username: str, password: str = f"{WOR
     secret = Secret(password)
     del password  # this test's own variables would be found
     with pytest.raises(BrokerError) as refused:
-        directory.authenticate(username, secret)
+        authenticate(directory, username, secret)
     return all_about(refused.value) + repr(directory) + repr(vars(directory)) + repr(vars(directory._servers))
 
 

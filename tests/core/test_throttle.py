@@ -1,0 +1,201 @@
+"""The throttle: always below the directory's own lock-out, and never a way to shut somebody out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.core.audit import EventKind
+from broker.core.credentials import Secret
+from broker.core.errors import DirectoryUnavailable, LoginRejected, LoginThrottled, SessionsUnavailable
+from broker.core.login import LoginAttempt, SignIn, log_in
+from broker.core.throttle import BudgetKind, Hold, LockoutPolicy, ThrottleLimits, address_budget, person_budgets
+from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside
+
+LIMITS = ThrottleLimits(threshold=10, window=timedelta(minutes=15), device_attempts=2, address_attempts=50)
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+WRONG = "not the password"
+
+
+def sign_in(outside: Outside, password: str, *, username: str = "hanako", device: str | None = None) -> SignIn:
+    attempt = LoginAttempt(username, Secret(password), ORIGIN, device_principal_id=device)
+    return log_in(attempt, outside.login_ports())
+
+
+def refused(outside: Outside, *, username: str = "hanako", device: str | None = None) -> str:
+    with pytest.raises((LoginRejected, LoginThrottled)) as error:
+        sign_in(outside, WRONG, username=username, device=device)
+    return type(error.value).__name__
+
+
+@given(
+    threshold=st.one_of(st.none(), st.integers(1, 1000)),
+    own=st.integers(1, 1000),
+    device=st.integers(0, 1000),
+)
+def test_both_budgets_together_stay_below_every_threshold(threshold: int | None, own: int, device: int) -> None:
+    limits = ThrottleLimits(own, timedelta(minutes=15), device, 1)
+    policy = LockoutPolicy(threshold, timedelta(minutes=30))
+
+    public, kept = person_budgets(BudgetKind.PERSON, "A" * 26, policy, limits)
+
+    lowest = min(own, threshold or own)
+    assert public.attempts >= 1
+    assert kept.attempts >= 0
+    # With a threshold of one the first wrong password locks: nobody could sign in without it.
+    assert public.attempts + kept.attempts < lowest or lowest == 1
+    assert public.window == timedelta(minutes=30) or threshold is None
+
+
+def test_without_a_word_from_the_directory_the_operators_limits_hold() -> None:
+    public, device = person_budgets(BudgetKind.PERSON, "A" * 26, None, LIMITS)
+    assert (public.attempts, device.attempts, public.window) == (7, 2, LIMITS.window)
+    assert (public.key, device.key) == ("person:" + "A" * 26, "device:" + "A" * 26)
+
+
+@pytest.mark.parametrize(
+    ("address", "subject"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("not an address", "not an address"),
+    ],
+)
+def test_an_address_counts_for_itself_and_an_ipv6_one_for_its_network(address: str, subject: str) -> None:
+    budget = address_budget(address, LIMITS)
+    assert (budget.subject, budget.attempts, budget.counts_from_first) == (subject, 50, True)
+
+
+@pytest.mark.parametrize("field", ["threshold", "device_attempts", "address_attempts", "window"])
+def test_limits_that_make_no_sense_are_refused(field: str) -> None:
+    values: dict[str, object] = {
+        "threshold": 1,
+        "window": timedelta(minutes=1),
+        "device_attempts": 0,
+        "address_attempts": 1,
+    }
+    values[field] = timedelta() if field == "window" else -1
+    with pytest.raises(ValueError, match="above zero"):
+        ThrottleLimits(**values)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_broker_stops_before_the_directory_does_and_says_how_long_to_wait() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+
+    answers = [refused(outside) for _ in range(6)]
+
+    assert answers == ["LoginRejected"] * 2 + ["LoginThrottled"] * 4
+    assert outside.directory.tried == 2
+    with pytest.raises(LoginThrottled) as error:
+        sign_in(outside, HANAKO.password)
+    assert error.value.wait == timedelta(minutes=20)
+
+
+def test_a_stranger_who_uses_up_the_attempts_does_not_shut_the_owner_out() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    for _ in range(20):
+        refused(outside)
+
+    signed_in = sign_in(outside, HANAKO.password, device=HANAKO.principal.id)
+
+    assert signed_in.principal == HANAKO.principal
+
+
+def test_with_the_device_cookie_too_the_directory_never_counts_to_its_threshold() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    for _ in range(20):
+        refused(outside, device=HANAKO.principal.id)
+    assert outside.directory.tried == 4
+
+
+def test_a_cookie_of_somebody_else_is_of_no_use() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    for _ in range(20):
+        refused(outside, device="B" * 26)
+    assert outside.directory.tried == 2
+
+
+def test_a_right_password_starts_the_count_anew() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    for _ in range(4):
+        refused(outside)
+        sign_in(outside, HANAKO.password)
+    assert outside.directory.tried == 8
+
+
+def test_when_the_window_is_over_counting_starts_anew() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(3, timedelta(minutes=20))
+    while refused(outside) != "LoginThrottled":
+        pass
+    outside.clock.advance(timedelta(minutes=20))
+    assert refused(outside) == "LoginRejected"
+
+
+def test_a_name_that_is_nobodys_is_held_back_like_one_that_is() -> None:
+    outside = Outside()
+    known, unknown = Outside(), outside
+    assert [refused(known) for _ in range(12)] == [refused(unknown, username="nobody") for _ in range(12)]
+
+
+def test_every_form_of_a_name_shares_one_count() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    for name in ("hanako", "HANAKO", "Hanako", " hanako"):
+        refused(outside, username=name)
+    assert outside.directory.tried == 2
+
+
+def test_one_address_may_not_try_everybody() -> None:
+    outside = Outside()
+    answers = [refused(outside, username=f"nobody-{number}") for number in range(60)]
+    assert answers == ["LoginRejected"] * 50 + ["LoginThrottled"] * 10
+
+
+def test_right_passwords_and_outages_cost_an_address_nothing() -> None:
+    outside = Outside()
+    for _ in range(60):
+        sign_in(outside, HANAKO.password)
+    outside.directory.down = True
+    for _ in range(60):
+        with pytest.raises(DirectoryUnavailable):
+            sign_in(outside, HANAKO.password)
+    outside.directory.down = False
+    sign_in(outside, HANAKO.password)
+
+
+def test_what_is_held_back_is_one_row_a_minute_that_says_how_many() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(2, timedelta(minutes=20))
+    for _ in range(5):
+        refused(outside)
+    outside.clock.advance(timedelta(minutes=1))
+    refused(outside)
+
+    rows = [event for event in outside.audit.events if event.kind is EventKind.LOGIN_THROTTLED]
+
+    assert [row.attempts for row in rows] == [1, 4]
+    assert rows[0].principal_username == "hanako"
+    assert rows[0].principal_id == HANAKO.principal.id
+    assert rows[0].throttle_key == f"person:{HANAKO.principal.id}"
+
+
+def test_without_a_count_no_password_is_tried() -> None:
+    outside = Outside()
+    outside.attempts.down = True
+    with pytest.raises(SessionsUnavailable):
+        sign_in(outside, HANAKO.password)
+    assert outside.directory.tried == 0
+
+
+def test_a_hold_knows_whose_it_is() -> None:
+    hold = Hold("address:2001:db8::/64", None, 3, 1, NOON, NOON)
+    assert (hold.kind, hold.subject) == (BudgetKind.ADDRESS, "2001:db8::/64")
