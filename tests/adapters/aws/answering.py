@@ -54,6 +54,11 @@ class HangUp:
 Script = Callable[[Asked], Answer | Silence | HangUp]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # the standard library's five make a burst of threads wait a second
+
+
 class AnsweringServer:
     """Answers what ``script`` gives for each request."""
 
@@ -61,8 +66,7 @@ class AnsweringServer:
         self.script: Script = lambda _: Answer(status=404)
         self.asked: list[Asked] = []
         self.finished = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
