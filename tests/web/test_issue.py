@@ -104,6 +104,33 @@ def test_a_narrowing_that_is_none_is_refused_in_words_and_json_and_recorded(
     assert kinds(world) == ["issuance.rejected"] * 2
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"acess": "read"}, {"access": ["read", ""]}, {"duration": ["900", "43200"]}, {"Scope": "corp-home/hanako/"}],
+    ids=["misspelt", "twice", "two durations", "other case"],
+)
+@pytest.mark.parametrize("face", ["credentials", "console"])
+def test_a_choice_that_would_silently_not_be_taken_is_refused(
+    fields: dict[str, str | list[str]], face: str, hanako: Browser, world: World
+) -> None:
+    answer = hanako.post(f"/issue/home/{face}", fields, headers=JSON)
+
+    assert answer.status_code == 400
+    assert answer.get_json()["error"] == "request-malformed"
+    assert world.token_service.exchanged == []
+
+
+def test_a_form_in_chunks_of_which_the_end_might_be_missing_is_refused(hanako: Browser, world: World) -> None:
+    token = hanako.form_token()
+
+    answer = hanako.client.post(
+        "/issue/home/credentials", data={"csrf_token": token}, headers={"Transfer-Encoding": "chunked", **JSON}
+    )
+
+    assert answer.status_code == 400
+    assert world.token_service.exchanged == []
+
+
 @pytest.mark.parametrize("entitlement", ["logs", "no-such", "HOME", "home%20", "..%2fhome", "%00", "山", "x" * 900])
 @pytest.mark.parametrize("face", ["credentials", "console"])
 def test_an_entitlement_that_is_not_ones_own_or_not_there_gives_the_same_answer(
