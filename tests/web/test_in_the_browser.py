@@ -212,15 +212,39 @@ def test_the_demo_fills_in_a_person(page: Page, live: LivePortal) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Your access")
 
 
-def test_wide_content_scrolls_inside_its_own_box_on_a_phone(page: Page, live: LivePortal) -> None:
+def test_an_event_of_the_audit_is_a_block_on_a_phone_and_still_a_row_to_a_screen_reader(
+    page: Page, live: LivePortal
+) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     sign_in(page, live, ADA)
     page.goto(f"{live.url}/admin/audit")
 
     box = page.get_by_role("region", name="Events")
 
+    assert box.evaluate("element => element.scrollWidth <= element.clientWidth")
+    row = page.get_by_role("row").filter(has_text="Signed in").first
+    expect(row.get_by_role("cell")).to_have_count(7)
+    expect(page.get_by_role("columnheader", name="Person")).to_have_count(1)
+    assert row.evaluate("element => element.getBoundingClientRect().right <= 360")
+    label = row.locator("[data-label=Person]").evaluate("element => getComputedStyle(element, '::before').content")
+    assert label == '"Person"'
+
+
+@pytest.mark.parametrize(("path", "name", "width"), [("/admin/audit", "Events", 920), ("", "bash / zsh", 360)])
+def test_wide_content_scrolls_inside_its_own_box(
+    path: str, name: str, width: int, page: Page, live: LivePortal
+) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    sign_in(page, live, ADA)
+    if path:
+        page.goto(f"{live.url}{path}")
+    else:
+        page.locator("form[action='/issue/home/credentials'] button").click()
+
+    box = page.get_by_role("region", name=name)
+
     assert box.evaluate("element => element.scrollWidth > element.clientWidth")
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_controls_are_large_enough_for_a_finger(page: Page, live: LivePortal) -> None:
