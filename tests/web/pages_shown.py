@@ -8,6 +8,7 @@ from datetime import timedelta
 from werkzeug.test import TestResponse
 
 from broker.core.errors import LoginCause
+from broker.core.throttle import Budget, BudgetKind
 from tests.fakes import person_named
 from tests.web.world import ADA, ADMINISTRATORS, HANAKO, KEN, NOBODY, STAFF, Browser, World
 
@@ -117,6 +118,24 @@ def wrong_filters(_world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/audit?kind=coffee&since=yesterday&until=tomorrow&person=%00")
 
 
+def the_holds(world: World, browser: Browser) -> TestResponse:
+    for kind, subject, username in (
+        (BudgetKind.PERSON, KEN.principal.id, "ken"),
+        (BudgetKind.DEVICE, KEN.principal.id, "ken"),
+        (BudgetKind.NAME, "ab" * 32, None),
+        (BudgetKind.ADDRESS, "2001:db8:1:2::/64", None),
+    ):
+        for _ in range(3):
+            world.attempts.take(Budget(kind, subject, 1, timedelta(minutes=15)), username, world.clock())
+    browser.sign_in(ADA)
+    return browser.get("/admin/holds")
+
+
+def nobody_held_back(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/holds")
+
+
 def an_audit_for_administrators_only(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(HANAKO)
     return browser.get("/admin/audit")
@@ -150,6 +169,8 @@ PAGES: tuple[Show, ...] = (
     an_older_page_of_the_audit,
     an_empty_audit,
     wrong_filters,
+    the_holds,
+    nobody_held_back,
     an_audit_for_administrators_only,
     a_page_that_does_not_exist,
     an_outage,
