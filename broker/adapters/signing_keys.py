@@ -149,7 +149,10 @@ class SigningKeyFolder:
             return (self.path / _METADATA).read_bytes()
         except FileNotFoundError as error:
             raise SigningKeyUnusable(
-                Fault("saml.keys", f"{self.path} holds no metadata: run `broker keys new`")
+                Fault(
+                    "saml.keys",
+                    f"{self.path} holds no metadata: run `broker keys new`, or with a key `broker metadata --sign`",
+                )
             ) from error
         except OSError as error:
             raise _unreadable(self.path / _METADATA, error) from error
