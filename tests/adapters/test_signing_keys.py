@@ -239,7 +239,8 @@ def test_metadata_is_kept_and_given_back_byte_for_byte(folder: SigningKeyFolder)
 
 
 def test_metadata_that_is_not_there_says_which_command_makes_it(folder: SigningKeyFolder) -> None:
-    expected = f"saml.keys: {folder.path} holds no metadata: run `broker keys new`"
+    advice = "run `broker keys new`, or with a key `broker metadata --sign`"
+    expected = f"saml.keys: {folder.path} holds no metadata: {advice}"
     assert refusal(folder.metadata) == expected
 
 
