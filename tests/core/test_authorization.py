@@ -135,6 +135,15 @@ def test_a_place_is_chosen_by_its_whole_name_or_by_its_bucket() -> None:
     assert [one.name for one in by_name or ()] == ["corp-home/team/", "corp-shared"]
 
 
+def test_everything_may_be_chosen_that_is_held_under_every_name_it_has() -> None:
+    whole = entitlement(place("corp-shared"))
+    assert [one.name for one in grant(whole, narrowing=Narrowing(scope=("corp-shared",))).locations or ()] == [
+        "corp-shared"
+    ]
+    names = ("corp-home", "corp-home/hanako/", "corp-shared", "corp-shared/handbook/")
+    assert grant(narrowing=Narrowing(scope=names)).locations == grant().locations
+
+
 @pytest.mark.parametrize("name", ["corp-secret", "corp-home/ken/", "corp-home/", "corp-home/hanako", "corp-home/*"])
 def test_a_place_that_is_not_in_the_entitlement_is_refused_even_beside_one_that_is(name: str) -> None:
     with pytest.raises(ScopeNotEntitled):
@@ -391,6 +400,21 @@ def test_a_role_is_called_by_the_last_part_of_its_path() -> None:
 def test_an_entitlements_durations_are_in_order(duration: int, longest: int) -> None:
     with pytest.raises(ValueError, match="duration"):
         entitlement(duration=timedelta(minutes=duration), max_duration=timedelta(minutes=longest))
+
+
+def test_an_entitlement_may_last_from_a_quarter_of_an_hour_to_half_a_day() -> None:
+    shortest, longest = timedelta(minutes=15), timedelta(hours=12)
+    assert entitlement(duration=shortest, max_duration=shortest).max_duration == shortest
+    assert entitlement(duration=longest, max_duration=longest).duration == longest
+
+
+def test_what_an_entitlement_tags_cannot_be_changed_afterwards() -> None:
+    given = {"Department": Template("{department}")}
+    held = entitlement(tags=given)
+    given["Department"] = Template("Board")
+    assert held.tags == {"Department": Template("{department}")}
+    with pytest.raises(TypeError):
+        held.tags["Department"] = Template("Board")  # type: ignore[index]  # what the type forbids is tried
 
 
 # --- The catalogue
