@@ -62,8 +62,10 @@ def test_everything_works_without_scripts(page_without_scripts: Page, live: Live
 
 def test_everything_can_be_done_with_the_keyboard(page: Page, live: LivePortal) -> None:
     page.goto(f"{live.url}/login")
+    expect(page.get_by_label("Username")).to_be_focused()
     page.keyboard.type("hanako")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Password")).to_be_focused()
     page.keyboard.type(HANAKO.password)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Your access")
