@@ -33,7 +33,7 @@ HOMES = {
     "flask": ["broker/web/", "broker/app.py", "broker/server.py"],
     "flask_babel": ["broker/web/", "broker/app.py"],
     "werkzeug": ["broker/web/", "broker/app.py"],
-    "click": ["broker/cli.py", "broker/demo.py"],
+    "click": ["broker/cli/", "broker/demo.py"],
     "gunicorn": ["broker/server.py"],
 }
 WORDS_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "manager", "managers", "data", "info", "common", "misc"}
