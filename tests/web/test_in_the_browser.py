@@ -158,6 +158,7 @@ def test_a_double_click_is_one_issuance(page: Page, live: LivePortal) -> None:
 def test_the_back_button_offers_a_form_that_works(page: Page, live: LivePortal) -> None:
     sign_in(page, live, HANAKO)
     page.locator("form[action='/issue/home/credentials'] button").click()
+    expect(page.locator("#posix")).to_be_visible()  # Chromium cannot go back from a page that is not there yet
     page.go_back()
 
     page.locator("form[action='/issue/home/credentials'] button").click()
