@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -23,10 +25,11 @@ from broker.adapters.saml.assertion import SamlAssertionSigner
 from broker.adapters.saml.metadata import build_metadata
 from broker.adapters.saml.self_check import check_signer
 from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.core.duties import Duty
 from broker.core.errors import BrokerError
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
-from broker.core.principal import DirectoryGroup, Principal
+from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
 from broker.readiness import Readiness
@@ -70,7 +73,9 @@ class Broker:
 
     def warn_at_start(self) -> None:
         """Log what would keep everybody out, though the broker can start without it: it may come back."""
-        for name, check in (("directory", self.directory.check), ("administrators", self._administrators)):
+        checks: dict[str, Callable[[], object]] = {"directory": self.directory.check}
+        checks |= {duty: partial(self.directory.group, name) for duty, name in self._duty_groups().items() if name}
+        for name, check in checks.items():
             try:
                 check()
             except BrokerError as error:
@@ -128,7 +133,7 @@ class Broker:
             metadata=self.keys.metadata,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
-            administrators=self.is_administrator,
+            has_duty=self.has_duty,
             contact=settings.contact,
             company=settings.company,
             form_action_origins=self.endpoints.form_action_origins(),
@@ -146,17 +151,19 @@ class Broker:
             demo_people=demo_people,
         )
 
-    def is_administrator(self, principal: Principal) -> bool:
-        """Whether the person is in the administrators' group.
+    def has_duty(self, duty: Duty, principal: Principal) -> bool:
+        """Whether a group of the person's gives them that duty in the portal.
 
         Raises:
             GroupNotResolved: the configured group is not in the directory.
             DirectoryUnavailable: no answer.
         """
-        return principal.is_member_of(self._administrators())
+        name = self._duty_groups()[duty]
+        return bool(name) and principal.is_member_of(self.directory.group(name))
 
-    def _administrators(self) -> DirectoryGroup:
-        return self.directory.group(self.settings.administration.administrators)
+    def _duty_groups(self) -> Mapping[Duty, str]:
+        administration = self.settings.administration
+        return {Duty.ADMINISTRATOR: administration.administrators, Duty.AUDITOR: administration.auditors}
 
 
 def signing_keys(settings: Settings) -> SigningKeyFolder:

@@ -52,6 +52,7 @@ port = {port}
 
 [administration]
 administrators = "Broker Administrators"
+auditors = "Broker Auditors"
 
 [directory]
 kind = "active-directory"

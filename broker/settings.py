@@ -215,9 +215,16 @@ class AdministrationSettings:
     """Who administers."""
 
     administrators: str = setting(
-        "Directory group whose members may see the audit: a DN, or a CN that is unique under the group base.",
+        "Directory group whose members may read the audit, lift holds and see the keys:"
+        " a DN, or a CN that is unique under the group base.",
         _some_text,
         required=True,
+    )
+    auditors: str = setting(
+        "Directory group whose members may read the audit and do nothing else, named likewise; absent:"
+        " administrators alone.",
+        _text,
+        "",
     )
 
 

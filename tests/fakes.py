@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
@@ -275,12 +275,12 @@ class MemorySessions:
     def touch(self, token_hash: str, now: datetime) -> None:
         self._check()
         if known := self.kept.get(token_hash):
-            self.kept[token_hash] = SignInSession(
-                token_hash=known.token_hash,
-                principal_id=known.principal_id,
-                signed_in_at=known.signed_in_at,
-                last_seen_at=now,
-            )
+            self.kept[token_hash] = replace(known, last_seen_at=now)
+
+    def note_audit_reader(self, token_hash: str, *, reads_audit: bool) -> None:
+        self._check()
+        if known := self.kept.get(token_hash):
+            self.kept[token_hash] = replace(known, reads_audit=reads_audit)
 
     def end(self, token_hash: str) -> None:
         self._check()

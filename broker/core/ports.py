@@ -206,6 +206,9 @@ class Sessions(Protocol):
     def touch(self, token_hash: str, now: datetime) -> None:
         """Note a request."""
 
+    def note_audit_reader(self, token_hash: str, *, reads_audit: bool) -> None:
+        """Note whether the directory lets its person read the audit; nothing happens when there is no such session."""
+
     def end(self, token_hash: str) -> None:
         """Forget a session; nothing happens when there is none."""
 

@@ -32,12 +32,15 @@ class SignInSession:
         principal_id: the immutable id; groups and rights are asked for afresh each time.
         signed_in_at: when the password was proved; goes into the assertion's AuthnInstant.
         last_seen_at: the latest request.
+        reads_audit: whether the directory, when it was last asked, let this person read the audit; counts for
+            nothing but that, and only while the directory does not answer.
     """
 
     token_hash: str
     principal_id: str
     signed_in_at: datetime
     last_seen_at: datetime
+    reads_audit: bool = False
 
     def holds_at(self, now: datetime, limits: SessionLimits) -> bool:
         """Whether it has neither idled out nor reached its absolute end."""

@@ -22,6 +22,7 @@ PEOPLE: Final = (
     DemoPerson("carol", "Carol-demo-2026", "entitled to nothing"),
     DemoPerson("dave", "Dave-demo-2026", "the account is disabled"),
     DemoPerson("erin", "Erin-demo-2026", "an administrator: sees the audit", admin=True),
+    DemoPerson("audrey", "Audrey-demo-2026", "an auditor: reads the audit, administers nothing"),
     DemoPerson("hanako", "Hanako-demo-2026", "山田 花子, a Japanese name"),
     DemoPerson("o'neil(ops)$1", "Pat-demo-2026", "a name with characters special to LDAP and IAM"),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NoReturn
 
 from flask import Flask, request
 
 from broker.core.audit import AuditEvent, EventKind
-from broker.core.errors import AdministratorsOnly, GroupNotResolved, NotSignedIn, RequestMalformed
+from broker.core.duties import Duty, may_read_audit
+from broker.core.errors import AdministratorsOnly, DirectoryUnavailable, GroupNotResolved, NotSignedIn, RequestMalformed
 from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web import csrf
@@ -76,19 +77,30 @@ def person() -> Principal:
     """
     here = visit()
     if here.principal is None:
-        principal = current_portal().issuance.directory.principal_by_id(signed_in_session().principal_id)
-        here.administrator = _is_administrator(principal)
+        session = signed_in_session()
+        principal = current_portal().issuance.directory.principal_by_id(session.principal_id)
+        here.duties = _duties(principal)
         here.principal = principal
+        _note_audit_reader(session, reads_audit=may_read_audit(here.duties))
     return here.principal
 
 
-def _is_administrator(principal: Principal) -> bool:
+def _duties(principal: Principal) -> frozenset[Duty]:
+    return frozenset(duty for duty in Duty if _has_duty(duty, principal))
+
+
+def _has_duty(duty: Duty, principal: Principal) -> bool:
     try:
-        return current_portal().administrators(principal)
+        return current_portal().has_duty(duty, principal)
     except GroupNotResolved as fault:
-        # The administrators' group was renamed or deleted. Nobody is an administrator then; everyone else goes on.
+        # The group of the settings was renamed or deleted. Nobody has that duty then; everyone else goes on.
         log_error(fault)
         return False
+
+
+def _note_audit_reader(session: SignInSession, *, reads_audit: bool) -> None:
+    if session.reads_audit != reads_audit:
+        current_portal().sessions.note_audit_reader(session.token_hash, reads_audit=reads_audit)
 
 
 def administrator() -> Principal:
@@ -101,8 +113,36 @@ def administrator() -> Principal:
         AuditUnavailable: the refusal could not be recorded.
     """
     principal = person()
-    if visit().administrator:
-        return principal
+    if Duty.ADMINISTRATOR not in visit().duties:
+        _refuse(principal)
+    return principal
+
+
+def audit_reader() -> None:
+    """Let the signed-in person read the audit, or not.
+
+    While the directory does not answer, a session that it had let read before goes on reading until it ends: an outage
+    is when an auditor has to look. It can do nothing else.
+
+    Raises:
+        AdministratorsOnly: the person is neither administrator nor auditor; recorded.
+        PrincipalGone: deleted, disabled, expired or locked since.
+        DirectoryUnavailable: no answer, and the directory never let this session read.
+        AuditUnavailable: the refusal could not be recorded.
+    """
+    try:
+        principal = person()
+    except DirectoryUnavailable as outage:
+        if not signed_in_session().reads_audit:
+            raise
+        log_error(outage)
+        visit().directory_down = True
+        return
+    if not may_read_audit(visit().duties):
+        _refuse(principal)
+
+
+def _refuse(principal: Principal) -> NoReturn:
     refusal = AdministratorsOnly()
     record(EventKind.ADMIN_REJECTED, principal_id=principal.id, username=principal.username, reason=str(refusal))
     raise refusal

@@ -134,7 +134,7 @@ def audit() -> WerkzeugResponse:
         FilterMalformed: the page cursor was tampered with.
         Unavailable: the directory or the audit did not answer.
     """
-    access.administrator()
+    access.audit_reader()
     search = read_search(request.args)
     page = AuditPage(events=(), older=None)
     if not search.faults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 
+from broker.core.duties import Duty
 from broker.web import access
 from broker.web.cards import card_for, entitlement_names
 from broker.web.portal import current_portal
@@ -30,7 +31,7 @@ def home() -> str:
         # Of every entitlement: a session outlives the group that gave it.
         "live": portal.audit.live_sessions(principal.id, now),
         "names": entitlement_names(catalogue),
-        "problem": portal.issuance.entitlements.problem() if visit().administrator else None,
+        "problem": portal.issuance.entitlements.problem() if Duty.ADMINISTRATOR in visit().duties else None,
     }
     if not held:
         groups = sorted((group.name for group in principal.groups), key=str.casefold)

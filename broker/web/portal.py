@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from flask import current_app
 
+from broker.core.duties import Duty
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
 from broker.core.ports import AuditLog, Clock, Sessions
@@ -35,8 +36,8 @@ class Portal:
         metadata: gives the signed IdP metadata, XML.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
-        administrators: whether a person may read the audit; may raise DirectoryUnavailable, and GroupNotResolved
-            when the configured group is not in the directory.
+        has_duty: whether a person has it; may raise DirectoryUnavailable, and GroupNotResolved when the configured
+            group is not in the directory.
         contact: whom to ask for access; a mail address or any words.
         company: shown in the header; may be empty.
         form_action_origins: where a form of ours may end up after redirects (AWS sign-in and console), for the CSP.
@@ -55,7 +56,7 @@ class Portal:
     metadata: Callable[[], bytes]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    administrators: Callable[[Principal], bool]
+    has_duty: Callable[[Duty, Principal], bool]
     contact: str
     company: str
     form_action_origins: tuple[str, ...]

@@ -72,7 +72,7 @@ def forget_session() -> None:
     visit().session = None
     visit().session_token = None
     visit().principal = None
-    visit().administrator = False
+    visit().duties = frozenset()
 
 
 def visitor_token() -> str:

@@ -15,6 +15,7 @@ from flask import Flask, g, request
 
 from broker.core.audit import Origin
 from broker.core.credentials import Secret
+from broker.core.duties import Duty
 from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web.portal import current_portal
@@ -36,7 +37,8 @@ class Visit:
         session_token: of that session, from the cookie.
         new_visitor_token: set when this answer has to give the browser a visitor cookie.
         principal: set once the directory was asked.
-        administrator: whether the person is one, where a view asked.
+        duties: of the person, where a view asked.
+        directory_down: the audit is read without having asked the directory.
     """
 
     reference_id: str = field(default_factory=new_reference_id)
@@ -45,7 +47,8 @@ class Visit:
     session_token: Secret | None = None
     new_visitor_token: str | None = None
     principal: Principal | None = None
-    administrator: bool = False
+    duties: frozenset[Duty] = frozenset()
+    directory_down: bool = False
 
 
 def visit() -> Visit:

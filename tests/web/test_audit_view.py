@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -16,7 +16,8 @@ from werkzeug.test import TestResponse
 from broker.core.audit import AuditCursor, AuditEvent, EventKind
 from broker.core.errors import FilterMalformed
 from broker.web.audit_view import FIELD_LABELS, KIND_LABELS, read_cursor, write_cursor
-from tests.web.world import ADA, HANAKO, KEN, Browser, World
+from tests.fakes import Person
+from tests.web.world import ADA, AUDREY, HANAKO, KEN, Browser, World
 
 BEGAN = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
@@ -287,13 +288,71 @@ def test_somebody_who_is_an_administrator_no_more_is_refused_at_once(ada: Browse
     assert ada.get("/admin/audit").status_code == 403
 
 
-def test_without_an_audit_or_a_directory_the_page_says_so(ada: Browser, world: World) -> None:
+def test_without_an_audit_the_page_says_so(ada: Browser, world: World) -> None:
     world.audit.down = True
-    assert "The audit log does not answer" in ada.get("/admin/audit").text
-    world.directory.down = True
+
     answer = ada.get("/admin/audit")
+
     assert answer.status_code == 503
+    assert "The audit log does not answer" in answer.text
+
+
+def test_an_auditor_reads_the_audit_and_can_do_nothing_else(world: World) -> None:
+    browser = world.browser()
+    browser.sign_in(AUDREY)
+
+    assert browser.get("/admin/audit").status_code == 200
+    assert browser.get("/admin/holds").status_code == 403
+
+
+@pytest.mark.parametrize("person", [ADA, AUDREY], ids=["administrator", "auditor"])
+def test_while_the_directory_is_down_who_could_read_the_audit_reads_on_and_can_do_nothing_else(
+    person: Person, world: World
+) -> None:
+    browser = world.browser()
+    browser.sign_in(person)
+    assert browser.get("/").status_code == 200
+    world.directory.down = True
+
+    answer = browser.get("/admin/audit")
+
+    assert answer.status_code == 200
+    assert "login.succeeded" in events_on(answer)
     assert "The directory does not answer" in answer.text
+    for elsewhere in ("/", "/admin/holds"):
+        assert browser.get(elsewhere).status_code == 503
+
+
+def test_reading_on_ends_with_the_sign_in(ada: Browser, world: World) -> None:
+    assert ada.get("/").status_code == 200
+    world.directory.down = True
+    for _ in range(10 * 3 - 1):
+        world.clock.advance(timedelta(minutes=20))
+        assert ada.get("/admin/audit").status_code == 200
+    world.clock.advance(timedelta(minutes=20))
+
+    assert ada.get("/admin/audit").status_code == 302
+
+
+def test_while_the_directory_is_down_nobody_else_reads_the_audit(hanako: Browser, world: World) -> None:
+    assert hanako.get("/").status_code == 200
+    world.directory.down = True
+
+    answer = hanako.get("/admin/audit")
+
+    assert answer.status_code == 503
+    assert events_on(answer) == []
+
+
+def test_who_lost_the_duty_before_the_directory_went_down_reads_no_more(ada: Browser, world: World) -> None:
+    assert ada.get("/admin/audit").status_code == 200
+    for person in world.directory.people:
+        if person.principal.id == ADA.principal.id:
+            person.principal = replace(ADA.principal, groups=HANAKO.principal.groups)
+    assert ada.get("/").status_code == 200
+    world.directory.down = True
+
+    assert ada.get("/admin/audit").status_code == 503
 
 
 def test_a_refusal_that_cannot_be_recorded_is_an_outage(hanako: Browser, world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template, Use
 from broker.core.errors import GroupNotResolved
 from tests.fakes import Person, group_named, person_named
-from tests.web.world import ADA, ADMINISTRATORS, HANAKO, HOME, INCOMPLETE, KEN, NOBODY, STAFF, Browser, World
+from tests.web.world import ADA, ADMINISTRATORS, AUDREY, HANAKO, HOME, INCOMPLETE, KEN, NOBODY, STAFF, Browser, World
 
 
 def card(page: str, name: str) -> str:
@@ -255,13 +255,16 @@ def test_without_any_entitlements_the_page_says_so(hanako: Browser, world: World
 def test_only_administrators_see_the_way_to_the_audit(world: World) -> None:
     assert 'href="/admin/audit"' in home_of(world, ADA)
     assert 'href="/admin/audit"' not in home_of(world, HANAKO)
+    seen_by_auditor = home_of(world, AUDREY)
+    assert 'href="/admin/audit"' in seen_by_auditor
+    assert 'href="/admin/holds"' not in seen_by_auditor
 
 
 def test_when_the_administrators_group_is_gone_everybody_else_works_on() -> None:
-    def gone(_principal: object) -> bool:
+    def gone(_duty: object, _principal: object) -> bool:
         raise GroupNotResolved(ADMINISTRATORS.name, 0)
 
-    world = World(administrators=gone)
+    world = World(has_duty=gone)
 
     assert "My files" in home_of(world, ADA)
     browser = world.browser()

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from broker.app import create_app
+from broker.core.duties import Duty
 from broker.core.entitlements import (
     Access,
     Account,
@@ -30,6 +31,7 @@ from broker.core.entitlements import (
 from broker.core.errors import LoginCause
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
+from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
 from broker.web.portal import Portal
@@ -53,6 +55,7 @@ TEMPLATES = Path(__file__).parents[2] / "templates"
 STAFF = group_named("All Staff")
 ENGINEERS = group_named("Engineers")
 ADMINISTRATORS = group_named("Broker Administrators")
+AUDITORS = group_named("Broker Auditors")
 
 FILES = Account(
     key="files",
@@ -127,10 +130,15 @@ KEN = person_named(2, "ken", "佐藤 健", STAFF, ENGINEERS, attributes={"depart
 ADA = person_named(3, "ada", "Ada Admin", STAFF, ADMINISTRATORS, attributes={"department": ("IT",)})
 NOBODY = person_named(4, "guest", "Grace Guest", group_named("Visitors"))
 DISABLED = person_named(5, "dan", "Dan Disabled", STAFF, state=LoginCause.DISABLED)
+AUDREY = person_named(7, "audrey", "Audrey Auditor", STAFF, AUDITORS, attributes={"department": ("Audit",)})
 INCOMPLETE = person_named(6, "ivan", "Ivan Incomplete", STAFF)
 # Wide: what the throttle does is tested in the core, and for itself in test_holds.py.
 THROTTLE = ThrottleLimits(threshold=1000, window=timedelta(minutes=15), device_attempts=2, address_attempts=10_000)
-PEOPLE = (HANAKO, KEN, ADA, NOBODY, DISABLED, INCOMPLETE)
+PEOPLE = (HANAKO, KEN, ADA, NOBODY, DISABLED, INCOMPLETE, AUDREY)
+
+
+def has_duty(duty: Duty, principal: Principal) -> bool:
+    return principal.is_member_of({Duty.ADMINISTRATOR: ADMINISTRATORS, Duty.AUDITOR: AUDITORS}[duty])
 
 
 class World:
@@ -139,7 +147,7 @@ class World:
     def __init__(self, *, throttle: ThrottleLimits = THROTTLE, **portal: Any) -> None:
         self.clock = FixedClock()
         self.directory = MemoryDirectory(
-            people=[replace(person) for person in PEOPLE], groups=[STAFF, ENGINEERS, ADMINISTRATORS]
+            people=[replace(person) for person in PEOPLE], groups=[STAFF, ENGINEERS, ADMINISTRATORS, AUDITORS]
         )
         self.entitlements = MemoryEntitlements(CATALOGUE)
         self.signer = MemorySigner()
@@ -181,7 +189,7 @@ class World:
             templates=TEMPLATES,
             **{
                 "metadata": lambda: b"<EntityDescriptor/>",
-                "administrators": lambda principal: principal.is_member_of(ADMINISTRATORS),
+                "has_duty": has_duty,
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",
                 "company": "Example Corporation",

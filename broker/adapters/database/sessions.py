@@ -47,6 +47,7 @@ class SqlSessions:
                     principal_id=session.principal_id,
                     signed_in_at=session.signed_in_at,
                     last_seen_at=session.last_seen_at,
+                    reads_audit=session.reads_audit,
                 )
             )
 
@@ -75,6 +76,18 @@ class SqlSessions:
                 return
         with self._database.writing(SessionsUnavailable) as connection:
             connection.execute(update(sign_in_session).where(*due).values(last_seen_at=now))
+
+    def note_audit_reader(self, token_hash: str, *, reads_audit: bool) -> None:
+        """Note what the directory said of its person.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = sign_in_session.c
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(
+                update(sign_in_session).where(kept.token_hash == token_hash).values(reads_audit=reads_audit)
+            )
 
     def end(self, token_hash: str) -> None:
         """Forget a session; nothing happens when there is none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, text
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, false, text
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.core.audit import EventKind
@@ -71,6 +71,7 @@ sign_in_session: Final = Table(
     Column("principal_id", ExactText, nullable=False, index=True),
     Column("signed_in_at", UtcTime, nullable=False, index=True),
     Column("last_seen_at", UtcTime, nullable=False, index=True),
+    Column("reads_audit", Boolean, nullable=False, server_default=false()),
 )
 
 # Counts of sign-in attempts, by budget; see broker/core/throttle.py. Rows without a count worth keeping are purged.

@@ -74,6 +74,21 @@ def test_a_request_is_noted(sessions: Sessions) -> None:
     assert other.last_seen_at == NOON
 
 
+def test_what_the_directory_said_of_an_audit_reader_is_kept_until_it_says_otherwise(sessions: Sessions) -> None:
+    sessions.create(session("a" * 64), LIMITS)
+    sessions.create(session("b" * 64), LIMITS)
+    for said in (True, False):
+        sessions.note_audit_reader("a" * 64, reads_audit=said)
+        noted = sessions.find("a" * 64)
+        assert noted is not None
+        assert noted.reads_audit is said
+    sessions.note_audit_reader("c" * 64, reads_audit=True)
+    other = sessions.find("b" * 64)
+    assert other is not None
+    assert other.reads_audit is False
+    assert sessions.find("c" * 64) is None
+
+
 def test_touching_an_unknown_session_does_nothing(sessions: Sessions) -> None:
     sessions.touch("none", NOON)
     assert sessions.find("none") is None
