@@ -6,7 +6,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -36,6 +36,8 @@ _TAG_VALUE_LENGTH: Final = 256
 
 _ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 _PROVIDER_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):saml-provider/([\w.-]{1,128})", re.ASCII)
+# AWS KMS API reference, KeyMetadata Arn; Amazon S3 API reference, SSEKMSEncryption, KMSKeyArn.
+_KMS_KEY_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:([a-z0-9-]+):(\d{12}):key/[A-Za-z0-9-]+", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 # What no part of a prefix may be.
@@ -64,6 +66,36 @@ _RIGHTS: Final = {
     Access.READ_WRITE: frozenset({"list", "get", "put"}),
     Access.FULL: frozenset({"list", "get", "put", "delete"}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class KmsKey:
+    """The KMS key that a bucket's objects are encrypted with (SSE-KMS).
+
+    Attributes:
+        arn: of the key itself: IAM asks about the key, whichever alias the bucket names.
+    """
+
+    arn: str
+
+    def __post_init__(self) -> None:
+        if not _KMS_KEY_ARN.fullmatch(self.arn):
+            raise ValueError("not the ARN of a KMS key")
+
+    @property
+    def partition(self) -> str:
+        """As in ARNs, ``aws``."""
+        return self.arn.split(":")[1]
+
+    @property
+    def region(self) -> str:
+        """Whose S3 can use it: a bucket and its key are in one region."""
+        return self.arn.split(":")[3]
+
+    @property
+    def account_id(self) -> str:
+        """Whose key policy counts."""
+        return self.arn.split(":")[4]
 
 
 class Use(StrEnum):
@@ -101,11 +133,16 @@ class S3Location:
     Attributes:
         prefix: empty for the whole bucket, otherwise it ends with a slash; a literal, never a pattern. No part of it
             is empty, ``.`` or ``..``: clients that take it for a path would look elsewhere.
+        versions: earlier versions are listed and read as the present ones are. No access deletes one for good: they
+            are what remains when somebody, or what runs under their name, deletes or overwrites everything.
+        kms_key: what its objects are encrypted with; None where S3's own keys are used.
     """
 
     bucket: str
     prefix: str
     access: Access
+    versions: bool = False
+    kms_key: KmsKey | None = None
 
     def __post_init__(self) -> None:
         if self.prefix and not self.prefix.endswith("/"):
@@ -126,6 +163,8 @@ class S3LocationTemplate:
     bucket: str
     prefix: Template
     access: Access
+    versions: bool = False
+    kms_key: KmsKey | None = None
 
     def for_principal(self, principal: Principal) -> S3Location:
         """The place for that person.
@@ -134,7 +173,11 @@ class S3LocationTemplate:
             AttributeUnusable: an attribute is missing, has several values, or holds what a prefix must not.
         """
         values = {name: _path_segment_value(principal, name) for name in self.prefix.attributes}
-        return S3Location(bucket=self.bucket, prefix=self.prefix.fill(values), access=self.access)
+        return self.filled(values)
+
+    def filled(self, values: Mapping[str, str]) -> S3Location:
+        """The place with these values, which are not looked at here."""
+        return S3Location(self.bucket, self.prefix.fill(values), self.access, self.versions, self.kms_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +463,7 @@ def _narrowed_locations(
     if narrowing.access is None:
         return kept
     met = tuple(
-        S3Location(place.bucket, place.prefix, access)
+        replace(place, access=access)
         for place in kept
         if (access := lesser_access(place.access, narrowing.access)) is not None
     )

@@ -7,13 +7,18 @@ holds a password, an assertion, a secret key or a token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from broker.core.principal import Principal
+
+
+# Enough to see what to shorten, in a message that stays one.
+_PLACES_NAMED: Final = 3
 
 
 class BrokerError(Exception):
@@ -193,15 +198,21 @@ class SessionPolicyTooLong(Refusal):
     Attributes:
         characters: its length.
         limit: the longest that STS takes.
+        places: each place in S3 with the characters that its name takes there, the longest first; empty where they are
+            not known.
     """
 
-    def __init__(self, characters: int, limit: int) -> None:
+    def __init__(self, characters: int, limit: int, places: Sequence[tuple[str, int]] = ()) -> None:
+        longest = ", ".join(f"{name} ({length} characters)" for name, length in places[:_PLACES_NAMED])
+        others = f" and {len(places) - _PLACES_NAMED} more" if len(places) > _PLACES_NAMED else ""
         super().__init__(
             f"the session policy has {characters} characters, STS takes {limit}: "
             "give the entitlement fewer or shorter prefixes"
+            + (f"; the longest are {longest}{others}" if places else "")
         )
         self.characters = characters
         self.limit = limit
+        self.places = tuple(places)
 
 
 # --- Something we depend on does not answer --------------------------------------------------------------------
