@@ -1,7 +1,8 @@
 """The entitlements file: TOML text to checked entitlements, every fault at once and each with its place.
 
 Reading happens in two steps, since the second asks the directory: :func:`parse_entitlements` checks all that the text
-alone can tell, :meth:`ParsedEntitlements.resolve` turns configured group names into groups.
+alone can tell, :meth:`ParsedEntitlements.resolve` turns configured group names into groups. :func:`check_entitlements`
+looks for the faults of both at once.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from broker.core.entitlements import (
     Account,
     Catalogue,
     Entitlement,
+    KmsKey,
     ManagedPolicyScope,
-    S3Location,
     S3LocationTemplate,
     S3Scope,
     Scope,
@@ -34,7 +35,8 @@ from broker.core.entitlements import (
     WholeRoleScope,
     is_tag_text,
 )
-from broker.core.errors import EntitlementsInvalid, Fault, GroupNotResolved, SessionPolicyTooLong
+from broker.core.errors import DirectoryUnavailable, EntitlementsInvalid, Fault, GroupNotResolved, SessionPolicyTooLong
+from broker.core.partitions import PARTITIONS
 from broker.core.prefix_overlaps import overlap_warnings
 from broker.core.principal import DirectoryGroup
 from broker.core.session_policy import compile_session_policy
@@ -78,12 +80,18 @@ _ENTITLEMENT_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 # Amazon S3 user guide, "General purpose bucket naming rules".
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_POLICY_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}|aws):policy/[\w+=,.@/-]+", re.ASCII)
-# AWS IAM API reference, CreateRole: a name of at most 64 characters, here with the path before it.
-_ROLE_NAME = re.compile(r"(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
+_BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+# The same page: these endings name other things than buckets, and IAM knows those under other ARNs.
+_NO_BUCKET = re.compile(r"(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$")
+# AWS IAM API reference, CreatePolicy and CreateRole: names of at most 128 and 64 characters, here with the path before
+# them. A part of dots is none: whatever takes a path for one of a file system would go elsewhere.
+_PATH: Final = r"(?:(?!\.{1,2}/)[\w+=,.@-]+/)*(?!\.{1,2}$)"
+_POLICY_ARN = re.compile(
+    rf"arn:(aws|aws-cn|aws-us-gov):iam::(\d{{12}}|aws):policy/{_PATH}[\w+=,.@-]{{1,128}}", re.ASCII
+)
+_ROLE_NAME = re.compile(rf"{_PATH}[\w+=,.@-]{{1,64}}", re.ASCII)
 
-_ACCOUNT_KEYS: Final = ("id", "name", "saml_provider", "region")
+_ACCOUNT_KEYS: Final = ("id", "name", "saml_provider", "region", "fallback_region")
 _ENTITLEMENT_KEYS: Final = (
     "id",
     "name",
@@ -99,7 +107,7 @@ _ENTITLEMENT_KEYS: Final = (
     "tags",
     "transitive_tags",
 )
-_S3_KEYS: Final = ("bucket", "prefix", "access")
+_S3_KEYS: Final = ("bucket", "prefix", "access", "versions", "kms_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +137,15 @@ class ParsedEntitlements:
             EntitlementsInvalid: a group is not in the directory or is ambiguous; all such faults at once.
             DirectoryUnavailable: the directory did not answer.
         """
-        faults: list[Fault] = []
-        known: dict[str, DirectoryGroup | None] = {}
-        resolved: list[Entitlement] = []
-        for item in self.entitlements:
-            for index, name in enumerate(item.group_names):
-                try:
-                    if name not in known:
-                        known[name] = find_group(name)
-                except GroupNotResolved as error:
-                    known[name] = None
-                    faults.append(Fault(f'entitlement "{item.entitlement.id}", groups[{index}]', str(error)))
-            groups = tuple(group for name in item.group_names if (group := known[name]) is not None)
-            resolved.append(replace(item.entitlement, groups=groups))
+        named = [(f'entitlement "{item.entitlement.id}"', item.group_names) for item in self.entitlements]
+        known, faults = _look_up(named, find_group)
         if faults:
             raise EntitlementsInvalid(*faults)
-        return Catalogue(entitlements=tuple(resolved), sha256=self.sha256, warnings=self.warnings)
+        resolved = tuple(
+            replace(item.entitlement, groups=tuple(known[name] for name in item.group_names))
+            for item in self.entitlements
+        )
+        return Catalogue(entitlements=resolved, sha256=self.sha256, warnings=self.warnings)
 
 
 def parse_entitlements(content: bytes, attributes: Mapping[str, str] | None) -> ParsedEntitlements:
@@ -158,23 +159,56 @@ def parse_entitlements(content: bytes, attributes: Mapping[str, str] | None) -> 
     Raises:
         EntitlementsInvalid: with every fault and its place.
     """
-    try:
-        document = tomllib.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise EntitlementsInvalid(Fault(f"byte {error.start}", "the file is not UTF-8 text")) from error
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or brackets in brackets without end
-        raise EntitlementsInvalid(Fault("TOML", str(error))) from error
     reader = _Reader(attributes)
-    accounts, entitlements = reader.document(document)
+    parsed = reader.parsed(content)
     if reader.faults:
         raise EntitlementsInvalid(*reader.faults)
-    warnings = [*reader.warnings, *overlap_warnings(item.entitlement for item in entitlements)]
-    return ParsedEntitlements(
-        accounts=accounts,
-        entitlements=entitlements,
-        sha256=hashlib.sha256(content).hexdigest(),
-        warnings=tuple(dict.fromkeys(warnings)),
-    )
+    return parsed
+
+
+def check_entitlements(
+    content: bytes, attributes: Mapping[str, str] | None, find_group: Callable[[str], DirectoryGroup]
+) -> ParsedEntitlements:
+    """Check the text and look up the groups, whatever faults the text has.
+
+    Args:
+        content: as for :func:`parse_entitlements`, as is ``attributes``.
+        find_group: :meth:`broker.core.ports.Directory.group`.
+
+    Raises:
+        EntitlementsInvalid: with every fault and its place, those of groups last.
+        DirectoryUnavailable: the directory did not answer, and the text has no fault.
+    """
+    reader = _Reader(attributes)
+    parsed = reader.parsed(content)
+    try:
+        _, unresolved = _look_up(reader.group_names, find_group)
+    except DirectoryUnavailable:
+        if not reader.faults:
+            raise
+        unresolved = []
+    if reader.faults or unresolved:
+        raise EntitlementsInvalid(*reader.faults, *unresolved)
+    return parsed
+
+
+def _look_up(
+    named: Iterable[tuple[str, tuple[str, ...]]], find_group: Callable[[str], DirectoryGroup]
+) -> tuple[dict[str, DirectoryGroup], list[Fault]]:
+    """The groups by configured name, each asked for once, and the faults of those that are none."""
+    known: dict[str, DirectoryGroup] = {}
+    unknown: dict[str, GroupNotResolved] = {}
+    faults = []
+    for place, names in named:
+        for index, name in enumerate(names):
+            if name not in known and name not in unknown:
+                try:
+                    known[name] = find_group(name)
+                except GroupNotResolved as error:
+                    unknown[name] = error
+            if name in unknown:
+                faults.append(Fault(f"{place}, groups[{index}]", str(unknown[name])))
+    return known, faults
 
 
 class _Reader:
@@ -183,9 +217,31 @@ class _Reader:
     def __init__(self, attributes: Mapping[str, str] | None) -> None:
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
+        self.group_names: list[tuple[str, tuple[str, ...]]] = []
         self._attributes = attributes
 
-    def document(self, document: Mapping[str, Any]) -> tuple[tuple[Account, ...], tuple[ParsedEntitlement, ...]]:
+    def parsed(self, content: bytes) -> ParsedEntitlements:
+        """What can be read; to be used only when there are no faults.
+
+        Raises:
+            EntitlementsInvalid: it is not TOML.
+        """
+        try:
+            document = tomllib.loads(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise EntitlementsInvalid(Fault(f"byte {error.start}", "the file is not UTF-8 text")) from error
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or brackets in brackets without end
+            raise EntitlementsInvalid(Fault("TOML", str(error))) from error
+        accounts, entitlements = self._document(document)
+        warnings = [*self.warnings, *overlap_warnings(item.entitlement for item in entitlements)]
+        return ParsedEntitlements(
+            accounts=accounts,
+            entitlements=entitlements,
+            sha256=hashlib.sha256(content).hexdigest(),
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+    def _document(self, document: Mapping[str, Any]) -> tuple[tuple[Account, ...], tuple[ParsedEntitlement, ...]]:
         self._known_keys("the file", document, ("accounts", "entitlement"))
         accounts: dict[str, Account | None] = {}
         tables = document.get("accounts", {})
@@ -216,17 +272,31 @@ class _Reader:
         account_id = self._matching(place, table, "id", _ACCOUNT_ID, "twelve digits, in quotes")
         name = self._text(place, table, "name", default=key)
         provider = self._text(place, table, "saml_provider")
-        region = self._matching(place, table, "region", _REGION, "an AWS region such as ap-northeast-1")
+        region = self._region(place, table, "region", provider)
+        fallback = self._region(place, table, "fallback_region", provider) if "fallback_region" in table else None
+        if fallback is not None and fallback == region:
+            self._fault(f"{place}, fallback_region", "it is the region itself: name another one, or leave it out")
+            return None
         if account_id is None or name is None or provider is None or region is None:
             return None
         try:
-            return Account(key=key, id=account_id, name=name, saml_provider_arn=provider, region=region)
+            return Account(key, account_id, name, provider, region, fallback)
         except ValueError:
             self._fault(
                 f"{place}, saml_provider",
                 f"write the ARN of a SAML provider of this account: arn:aws:iam::{account_id}:saml-provider/NAME",
             )
             return None
+
+    def _region(self, place: str, table: Mapping[str, Any], key: str, provider: str | None) -> str | None:
+        region = self._matching(place, table, key, _REGION, "an AWS region such as ap-northeast-1")
+        # An ARN that names no partition is a fault of its own.
+        partition = PARTITIONS.get((provider or "").partition(":")[2].partition(":")[0])
+        if region is None or partition is None or region in partition.regions:
+            return region
+        of = f"partition {partition.name}, which saml_provider names"
+        self._fault(f"{place}, {key}", f"{region} is no region of {of}{_meant(region, sorted(partition.regions))}")
+        return None
 
     def _entitlement(
         self, index: int, table: Mapping[str, Any], accounts: Mapping[str, Account | None]
@@ -242,6 +312,7 @@ class _Reader:
         account = self._account_of(place, table, accounts)
         role_arn = self._role_arn(place, table, account)
         group_names = self._texts(place, table, "groups")
+        self.group_names.append((place, group_names))
         duration, max_duration = self._durations(place, table)
         uses = self._uses(place, table)
         scope = self._scope(place, table, account)
@@ -322,49 +393,93 @@ class _Reader:
                 uses.append(Use(name))
             except ValueError:
                 self._fault(f"{place}, uses[{index}]", f"{name!r} is none of {', '.join(Use)}")
+        if set(uses) == {Use.FILES}:
+            self.warnings.append(
+                f'{place}, uses: "files" comes with a later release; until then nobody can use this: add "terminal" or'
+                ' "console"'
+            )
         return tuple(dict.fromkeys(uses))
 
     def _scope(self, place: str, table: Mapping[str, Any], account: Account | None) -> Scope | None:
-        kinds = [key for key in ("s3", "policy_arns", "scope") if key in table]
-        if len(kinds) != 1:
-            self._fault(
-                place,
-                'say what it reaches: s3 = [...], policy_arns = [...] or scope = "whole-role"'
-                if not kinds
-                else f"{' and '.join(kinds)} cannot be mixed: AWS would join them, not narrow",
-            )
+        scopes: dict[str, Scope | None] = {}
+        if "s3" in table:
+            scopes["s3"] = self._s3_scope(place, table["s3"], account)
+        if "policy_arns" in table:
+            scopes["policy_arns"] = self._policy_arns(place, table, account)
+        if "scope" in table:
+            scopes["scope"] = WholeRoleScope() if table["scope"] == "whole-role" else None
+            if scopes["scope"] is None:
+                self._fault(f"{place}, scope", 'the only scope that can be named is "whole-role"')
+        if not scopes:
+            self._fault(place, 'say what it reaches: s3 = [...], policy_arns = [...] or scope = "whole-role"')
             return None
-        if kinds == ["s3"]:
-            return self._s3_scope(place, table["s3"])
-        if kinds == ["policy_arns"]:
-            return self._policy_arns(place, table, account)
-        if table["scope"] != "whole-role":
-            self._fault(f"{place}, scope", 'the only scope that can be named is "whole-role"')
+        if len(scopes) > 1:
+            self._fault(place, f"{' and '.join(scopes)} cannot be mixed: AWS would join them, not narrow")
             return None
-        return WholeRoleScope()
+        return next(iter(scopes.values()))
 
-    def _s3_scope(self, place: str, entries: object) -> Scope | None:
+    def _s3_scope(self, place: str, entries: object, account: Account | None) -> Scope | None:
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             self._fault(
                 f"{place}, s3", 'write a list of places: s3 = [{ bucket = "…", prefix = "…/", access = "read" }]'
             )
             return None
-        locations = [self._location(f"{place}, s3[{index}]", entry) for index, entry in enumerate(entries)]
+        locations = [self._location(f"{place}, s3[{index}]", entry, account) for index, entry in enumerate(entries)]
         return S3Scope(tuple(location for location in locations if location))
 
-    def _location(self, place: str, table: Mapping[str, Any]) -> S3LocationTemplate | None:
+    def _location(self, place: str, table: Mapping[str, Any], account: Account | None) -> S3LocationTemplate | None:
         self._known_keys(place, table, _S3_KEYS, separator=".")
         bucket = self._matching(
             place, table, "bucket", _BUCKET, "a bucket name: 3 to 63 lower-case letters, digits, dots, hyphens", "."
         )
+        if bucket is not None and _NO_BUCKET.search(bucket):
+            self._fault(f"{place}.bucket", "it is an alias or another kind of bucket: write a general purpose bucket")
         prefix = self._prefix(f"{place}.prefix", table.get("prefix"))
         access = table.get("access")
         if access not in tuple(Access):
             self._fault(f"{place}.access", f"say one of {', '.join(Access)}")
+            access = None
+        versions = table.get("versions", False)
+        if not isinstance(versions, bool):
+            self._fault(f"{place}.versions", "write true or false, without quotes")
+        elif versions and access == Access.WRITE:
+            self._fault(f"{place}.versions", '"write" reads nothing, earlier versions included: leave it out')
+        kms_key = self._kms_key(f"{place}.kms_key", table["kms_key"], account) if "kms_key" in table else None
+        if kms_key is not None and access == Access.LIST:
+            self._fault(f"{place}.kms_key", '"list" opens no object, so it needs no key: leave it out')
+        if bucket is None or prefix is None or access is None:
             return None
-        if bucket is None or prefix is None:
+        return S3LocationTemplate(bucket, prefix, Access(access), versions is True, kms_key)
+
+    def _kms_key(self, place: str, value: object, account: Account | None) -> KmsKey | None:
+        written = "write the full ARN of the key: arn:aws:kms:REGION:ACCOUNT:key/ID"
+        if not isinstance(value, str):
+            self._fault(place, written)
             return None
-        return S3LocationTemplate(bucket=bucket, prefix=prefix, access=Access(access))
+        if ":alias/" in value or value.startswith("alias/"):
+            self._fault(place, f"IAM asks about the key behind an alias, which can be given to another: {written}")
+            return None
+        try:
+            key = KmsKey(value)
+        except ValueError:
+            self._fault(place, written)
+            return None
+        if account is None:
+            return key
+        if key.partition != account.partition.name:
+            self._fault(place, f"it is a key of partition {key.partition}, the account is in {account.partition.name}")
+            return None
+        if key.account_id != account.id:
+            self.warnings.append(
+                f"{place}: the key is in account {key.account_id}, the role in {account.id}: the key's policy has to"
+                " let the role in, and the role's policy has to name the key"
+            )
+        if key.region != account.region:
+            self.warnings.append(
+                f"{place}: the key is in {key.region}, the account's region is {account.region}: S3 uses keys of the"
+                " bucket's own region only"
+            )
+        return key
 
     def _prefix(self, place: str, value: object) -> Template | None:
         if not isinstance(value, str):
@@ -467,8 +582,7 @@ class _Reader:
             return
         # One character for each attribute is the shortest anyone can have: too long now is too long for everybody.
         shortest = [
-            S3Location(place.bucket, place.prefix.fill(dict.fromkeys(place.prefix.attributes, "x")), place.access)
-            for place in entitlement.scope.locations
+            location.filled(dict.fromkeys(location.prefix.attributes, "x")) for location in entitlement.scope.locations
         ]
         try:
             compile_session_policy(shortest, entitlement.account.partition.name)
