@@ -211,6 +211,7 @@ class Account:
         id: twelve digits.
         saml_provider_arn: the IAM SAML provider that holds our metadata; STS calls it PrincipalArn.
         region: whose STS and console are used.
+        fallback_region: whose STS is asked when that of ``region`` does not answer or is switched off; None for none.
     """
 
     key: str
@@ -218,16 +219,26 @@ class Account:
     name: str
     saml_provider_arn: str
     region: str
+    fallback_region: str | None = None
 
     def __post_init__(self) -> None:
         match = _PROVIDER_ARN.fullmatch(self.saml_provider_arn)
         if match is None or match.group(2) != self.id:
             raise ValueError("saml_provider is not the ARN of a SAML provider in this account")
+        if not set(self.sts_regions) <= self.partition.regions:
+            raise ValueError("a region is not one of the partition that saml_provider names")
+        if self.fallback_region == self.region:
+            raise ValueError("the fallback region is the region itself")
 
     @property
     def partition(self) -> Partition:
         """The partition its ARN names."""
         return PARTITIONS[self.saml_provider_arn.split(":")[1]]
+
+    @property
+    def sts_regions(self) -> tuple[str, ...]:
+        """The regions whose STS may be asked, the preferred one first."""
+        return (self.region,) if self.fallback_region is None else (self.region, self.fallback_region)
 
 
 @dataclass(frozen=True, slots=True)

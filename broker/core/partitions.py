@@ -21,6 +21,8 @@ class Partition:
         dns_suffix: of service endpoints.
         signin_host: console federation.
         console_host: the console's front door; regional consoles are ``<region>.<console_host>``.
+        regions: those where STS answers. A list, since a pattern would take a misspelt region for one; a test compares
+            it with the one that botocore ships.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Partition:
     dns_suffix: str
     signin_host: str
     console_host: str
+    regions: frozenset[str]
 
     def sts_endpoint(self, region: str) -> str:
         """The regional STS endpoint: faster, redundant, and its tokens hold in opt-in regions."""
@@ -50,6 +53,15 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com",
             signin_host="signin.aws.amazon.com",
             console_host="console.aws.amazon.com",
+            regions=frozenset(
+                """
+                af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2
+                ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6
+                ap-southeast-7 ca-central-1 ca-west-1 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2
+                eu-west-1 eu-west-2 eu-west-3 il-central-1 me-central-1 me-south-1 mx-central-1 sa-east-1 us-east-1
+                us-east-2 us-west-1 us-west-2
+                """.split()  # noqa: SIM905 - thirty-four lines of one name each would hide the rest
+            ),
         ),
         Partition(
             name="aws-us-gov",
@@ -58,6 +70,7 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com",
             signin_host="signin.amazonaws-us-gov.com",
             console_host="console.amazonaws-us-gov.com",
+            regions=frozenset({"us-gov-east-1", "us-gov-west-1"}),
         ),
         Partition(
             name="aws-cn",
@@ -66,6 +79,7 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com.cn",
             signin_host="signin.amazonaws.cn",
             console_host="console.amazonaws.cn",
+            regions=frozenset({"cn-north-1", "cn-northwest-1"}),
         ),
     )
 }

@@ -47,7 +47,7 @@ def account_in(partition: str) -> Account:
         id="777788889999",
         name="Other",
         saml_provider_arn=f"arn:{partition}:iam::777788889999:saml-provider/broker",
-        region="cn-north-1" if partition == "aws-cn" else "us-east-1",
+        region={"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}[partition],
     )
 
 

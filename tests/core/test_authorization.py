@@ -360,6 +360,16 @@ def test_an_account_has_a_saml_provider_of_its_own(arn: str) -> None:
         Account(key="files", id="111122223333", name="Files", saml_provider_arn=arn, region="eu-west-1")
 
 
+@pytest.mark.parametrize(
+    ("region", "fallback"),
+    [("cn-north-1", None), ("eu-west-9", None), ("eu-west-1", "us-gov-west-1"), ("eu-west-1", "eu-west-1")],
+)
+def test_an_account_is_in_regions_of_its_partition(region: str, fallback: str | None) -> None:
+    arn = "arn:aws:iam::111122223333:saml-provider/broker"
+    with pytest.raises(ValueError, match="region"):
+        Account("files", "111122223333", "Files", arn, region, fallback)
+
+
 def entitlement_of_role(role_arn: str) -> Entitlement:
     return Entitlement(
         id="home",

@@ -189,6 +189,34 @@ def test_a_fault_of_the_file_or_an_account_is_named(text: str, fault: str) -> No
     assert faults(text) == [fault]
 
 
+@pytest.mark.parametrize(
+    ("provider", "regions", "fault"),
+    [
+        ("aws", 'region = "ap-notheast-1"', "region: ap-notheast-1 is no region of partition aws{}; did you mean {}?"),
+        ("aws", 'region = "cn-north-1"', "region: cn-north-1 is no region of partition aws{}"),
+        ("aws", 'region = "us-gov-west-1"', "region: us-gov-west-1 is no region of partition aws{}; did you mean {}?"),
+        ("aws-cn", 'region = "us-east-1"', "region: us-east-1 is no region of partition aws-cn{}"),
+        ("aws-us-gov", 'region = "us-east-1"', "region: us-east-1 is no region of partition aws-us-gov{}; did you"),
+        ("aws", 'region = "us-east-1"\nfallback_region = "cn-north-1"', "fallback_region: cn-north-1 is no region of"),
+        ("aws", 'region = "us-east-1"\nfallback_region = "us-east-1"', "fallback_region: it is the region itself"),
+        ("aws", 'region = "us-east-1"\nfallback_region = ""', "fallback_region: write an AWS region such as"),
+    ],
+)
+def test_a_region_is_one_that_the_partition_of_the_account_has(provider: str, regions: str, fault: str) -> None:
+    account = ACCOUNT.replace("arn:aws:", f"arn:{provider}:").replace('region = "ap-northeast-1"', regions)
+    (found,) = faults(account)
+    expected = fault.split("{}")
+    assert found.startswith(f'account "files", {expected[0]}')
+    assert all(part in found for part in expected)
+
+
+def test_an_account_may_name_a_second_region_of_its_partition() -> None:
+    china = ACCOUNT.replace("arn:aws:", "arn:aws-cn:").replace("ap-northeast-1", "cn-north-1")
+    two = parsed(china + 'fallback_region = "cn-northwest-1"\n' + HOME).accounts[0]
+    assert two.sts_regions == ("cn-north-1", "cn-northwest-1")
+    assert parsed(ACCOUNT + HOME).accounts[0].sts_regions == ("ap-northeast-1",)
+
+
 def test_an_entitlement_without_an_id_is_called_by_its_number() -> None:
     assert faults(home() + HOME.replace('id = "home"', "")) == [
         "entitlement[1], id: it is missing: lower-case letters, digits and hyphens, at most 64"
