@@ -7,11 +7,14 @@ holds a password, an assertion, a secret key or a token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
+
+from broker.core.partitions import PARTITIONS
 
 if TYPE_CHECKING:
     from broker.core.principal import Principal
@@ -227,7 +230,15 @@ class DirectoryUnavailable(Unavailable):
 
 
 class TokenServiceUnavailable(Unavailable):
-    """STS did not answer in time or throttled."""
+    """STS did not answer in time or throttled.
+
+    Attributes:
+        tries: how many requests were sent.
+    """
+
+    def __init__(self, problem: str, *, tries: int = 1) -> None:
+        super().__init__(problem)
+        self.tries = tries
 
 
 class ConsoleSignInUnavailable(Unavailable):
@@ -258,44 +269,296 @@ class TokenServiceAnswer:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeAsked:
+    """What STS was asked for: with it, the operator's text can name the exact thing to change.
+
+    Attributes:
+        role_arn: the role to enter.
+        saml_provider_arn: the SAML provider that was to vouch for the assertion.
+        region: whose STS refused.
+        clock_ahead: how far our clock is ahead of STS's, where it is too far to be let pass; None where it is not.
+    """
+
+    role_arn: str
+    saml_provider_arn: str
+    region: str
+    clock_ahead: timedelta | None = None
+
+    @property
+    def account(self) -> str:
+        """Twelve digits."""
+        return self.role_arn.split(":")[4]
+
+    @property
+    def role_name(self) -> str:
+        """As the IAM commands take it: without its path."""
+        return self.role_arn.rsplit("/", 1)[1]
+
+    @property
+    def recipient(self) -> str:
+        """What ``SAML:aud`` of a trust policy has to allow."""
+        return PARTITIONS[self.role_arn.split(":")[1]].saml_recipient
+
+
 class TokenServiceRefused(BrokerError):
     """STS refused the exchange: something between the broker and the AWS account is set up wrongly.
 
+    Its text says what STS answered, for which role, account and provider, in which region, and what to change there.
+
+    Sources: AWS STS API reference, AssumeRoleWithSAML, Errors; AWS IAM user guide, "Troubleshoot SAML federation with
+    IAM".
+
     Attributes:
         answer: what STS said.
+        asked: what it was asked.
+        tries: how many requests were sent for this exchange, this one included.
     """
 
-    def __init__(self, answer: TokenServiceAnswer) -> None:
-        super().__init__(f"STS refused: {answer.code}: {answer.message} (request {answer.request_id})")
+    def __init__(self, answer: TokenServiceAnswer, asked: ExchangeAsked, *, tries: int = 1) -> None:
+        clock = "" if asked.clock_ahead is None else f" {clock_difference(asked.clock_ahead)}"
+        super().__init__(
+            f"STS in {asked.region} refused role {asked.role_arn} of account {asked.account} through"
+            f" {asked.saml_provider_arn}: {answer.code}: {answer.message} (request {answer.request_id})."
+            f" {self.remedy(asked)}{clock}"
+        )
         self.answer = answer
+        self.asked = asked
+        self.tries = tries
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """What the operator has to change."""
+        raise NotImplementedError
+
+
+class SamlProviderMissing(TokenServiceRefused):
+    """InvalidIdentityToken, "Specified provider doesn't exist": nobody has made it, or its ARN is misspelt."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Make the provider, or name the right one."""
+        name = asked.saml_provider_arn.rpartition("/")[2]
+        return (
+            f"Account {asked.account} has no SAML provider {name}: make it with this broker's metadata (`aws iam"
+            f" create-saml-provider --name {name} --saml-metadata-document file://metadata.xml`), or correct"
+            " saml_provider of the account in the entitlements file."
+        )
+
+
+class IssuerNotInProvider(TokenServiceRefused):
+    """InvalidIdentityToken, "Issuer not present in specified provider": its metadata is of another entity id."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Give the provider our metadata."""
+        return (
+            f"The metadata in {asked.saml_provider_arn} names another entity id than saml.entity_id (or public_url) of"
+            f" the settings. {_publish_metadata(asked)}"
+        )
+
+
+class SignatureNotAccepted(TokenServiceRefused):
+    """InvalidIdentityToken, "Response signature invalid": the provider lacks the certificate of the active key."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Give the provider our metadata."""
+        return (
+            f"The metadata in {asked.saml_provider_arn} does not hold the certificate of the active signing key."
+            f" {_publish_metadata(asked)}"
+        )
+
+
+class AudienceNotAccepted(TokenServiceRefused):
+    """InvalidIdentityToken, "Response does not contain the required audience": of another partition."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Look at the partition."""
+        return (
+            f"The assertion is for {asked.recipient}, which follows from the partition of saml_provider: check that"
+            f" account {asked.account} and region {asked.region} are of that partition."
+        )
+
+
+class AssertionMalformed(TokenServiceRefused):
+    """InvalidIdentityToken about the form of the assertion: unsigned, unreadable, or an attribute is not as asked."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:  # noqa: ARG002 - the same for every account
+        """Report it."""
+        return (
+            "STS does not take the form of the assertion. The broker checks it when it starts, so this is a defect, or"
+            " something on the way changes requests: report it with the text of STS."
+        )
+
+
+class ClaimRejected(TokenServiceRefused):
+    """IDPRejectedClaim: STS gives up on the identity provider's claim."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Look at the provider, then ask AWS."""
+        return (
+            f"STS rejects the claim as a whole: look at {asked.saml_provider_arn} in IAM (metadata, ValidUntil,"
+            " assertion encryption must not be Required), then quote the request id to AWS."
+        )
 
 
 class AssertionNotAccepted(TokenServiceRefused):
-    """InvalidIdentityToken, IDPRejectedClaim: provider missing, certificate out of date, wrong audience or issuer."""
+    """InvalidIdentityToken with any other text."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Give the provider our metadata."""
+        return f"Check that the metadata in {asked.saml_provider_arn} is this broker's. {_publish_metadata(asked)}"
 
 
 class AssertionOutOfTime(TokenServiceRefused):
     """ExpiredToken: the clocks of the broker and of STS disagree, or the exchange took too long."""
 
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Look at the clock."""
+        if asked.clock_ahead is not None:
+            return "The clock of this machine is wrong: set it by NTP."
+        return (
+            "An assertion holds five minutes from its making, and the clocks agree: look for what delays requests to"
+            " STS, a proxy for instance."
+        )
+
 
 class RoleNotTrusting(TokenServiceRefused):
-    """AccessDenied: role misspelt, or its trust policy lacks the provider, sts:TagSession or sts:SetSourceIdentity."""
+    """AccessDenied: role misspelt, or its trust policy lacks the provider, an action or the audience.
+
+    STS says the same of all of them, and of a missing sts:TagSession or sts:SetSourceIdentity.
+    """
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """The statement that the trust policy needs."""
+        return (
+            f"Check that role {asked.role_name} exists in account {asked.account}, written exactly like this, and that"
+            f" its trust policy has this statement: {trust_statement(asked)}"
+        )
+
+
+class TagSessionNotAllowed(TokenServiceRefused):
+    """AccessDenied that names sts:TagSession."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """The action that the trust policy lacks."""
+        return _lacks_action(asked, "sts:TagSession", "an entitlement with tags")
+
+
+class SourceIdentityNotAllowed(TokenServiceRefused):
+    """AccessDenied that names sts:SetSourceIdentity."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """The action that the trust policy lacks."""
+        return _lacks_action(asked, "sts:SetSourceIdentity", "every session of this broker")
 
 
 class SessionPolicyNotAccepted(TokenServiceRefused):
-    """MalformedPolicyDocument, PackedPolicyTooLarge: policy and tags together are more than STS packs."""
+    """MalformedPolicyDocument: STS cannot read the session policy."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:  # noqa: ARG002 - the same for every account
+        """Look at the policy."""
+        return (
+            "STS cannot read the session policy, which the audit event holds: look for an unusual bucket or prefix in"
+            " the entitlement, and report it."
+        )
+
+
+class PackedPolicyTooLarge(TokenServiceRefused):
+    """PackedPolicyTooLarge: session policy, policy ARNs and tags together are more than STS packs."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:  # noqa: ARG002 - the same for every account
+        """Shorten."""
+        return (
+            "Session policy and tags together are more than STS packs, a limit of its own besides the 2,048 characters:"
+            " give the entitlement fewer or shorter prefixes, or fewer or shorter tags."
+        )
+
+
+class ManagedPolicyMissing(TokenServiceRefused):
+    """ValidationError about PolicyArns: a managed session policy does not exist."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Correct the ARNs."""
+        return (
+            f"Every ARN in policy_arns of the entitlement has to be a managed policy of account {asked.account} or of"
+            " AWS: correct the ARN, or make the policy."
+        )
 
 
 class RegionNotEnabled(TokenServiceRefused):
     """RegionDisabledException: STS is switched off in that region for the account of the role."""
 
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Switch it on, or use another region."""
+        return (
+            f"Switch STS on for {asked.region} in account {asked.account} (IAM console, Account settings, Security"
+            " Token Service), or give the account another region or a fallback_region in the entitlements file."
+        )
 
-class DurationAboveRole(TokenServiceRefused):
-    """The role's MaxSessionDuration is shorter than the duration asked for."""
+
+class DurationNotGranted(TokenServiceRefused):
+    """The session would last longer than STS gives here; an hour is always given."""
+
+
+class DurationAboveRole(DurationNotGranted):
+    """ValidationError: the role's MaxSessionDuration is shorter than the duration asked for."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Raise the role's limit, or shorten the entitlement."""
+        return (
+            f"Raise the role's limit (`aws iam update-role --role-name {asked.role_name} --max-session-duration"
+            " SECONDS`), or shorten duration and max_duration of the entitlement."
+        )
+
+
+class DurationAboveChaining(DurationNotGranted):
+    """ValidationError: a session that another role's session makes lasts an hour at most."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:  # noqa: ARG002 - the same for every account
+        """Shorten the entitlement."""
+        return "A chained session lasts an hour at most: shorten duration and max_duration of the entitlement to 1h."
 
 
 class UnexpectedTokenServiceAnswer(TokenServiceRefused):
     """Any other refusal by STS."""
+
+    def remedy(self, asked: ExchangeAsked) -> str:
+        """Look at the request in CloudTrail."""
+        return f"Look for the request id in CloudTrail of account {asked.account}, region {asked.region}."
+
+
+def clock_difference(ahead: timedelta) -> str:
+    """How far our clock is off, in words for the operator.
+
+    Args:
+        ahead: of STS's clock; negative when ours is behind.
+    """
+    seconds = round(ahead.total_seconds())
+    return f"This machine's clock is {abs(seconds)} seconds {'ahead of' if seconds > 0 else 'behind'} that of STS."
+
+
+def trust_statement(asked: ExchangeAsked) -> str:
+    """The statement, as JSON, with which a role's trust policy lets this broker in."""
+    return json.dumps(
+        {
+            "Effect": "Allow",
+            "Principal": {"Federated": asked.saml_provider_arn},
+            "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],
+            "Condition": {"StringEquals": {"SAML:aud": asked.recipient}},
+        }
+    )
+
+
+def _publish_metadata(asked: ExchangeAsked) -> str:
+    return (
+        "Give it the metadata that this broker serves at /saml/metadata: `aws iam update-saml-provider"
+        f" --saml-provider-arn {asked.saml_provider_arn} --saml-metadata-document file://metadata.xml`."
+    )
+
+
+def _lacks_action(asked: ExchangeAsked, action: str, needed_by: str) -> str:
+    return (
+        f"The trust policy of role {asked.role_name} in account {asked.account} lacks {action}, which {needed_by} needs"
+        f" (in every role that trusts this provider): {trust_statement(asked)}"
+    )
 
 
 # --- The web's own refusals ----------------------------------------------------------------------------------

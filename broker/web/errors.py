@@ -63,6 +63,32 @@ _CONFIGURATION = Answer(
     advice=_TELL_ADMINISTRATOR,
 )
 
+# What a person can do is the same for several refusals; what the operator has to do is in the error's own text.
+_IDENTITY_NOT_ACCEPTED = Answer(
+    502,
+    _AWS_REFUSED,
+    lazy_gettext("The AWS account does not accept this portal's identity. You were given no credentials."),
+    _TELL_ADMINISTRATOR,
+)
+_ROLE_NOT_OPEN = Answer(
+    502,
+    _AWS_REFUSED,
+    lazy_gettext("The role in the AWS account does not let this portal in. You were given no credentials."),
+    _TELL_ADMINISTRATOR,
+)
+_LIMITS_NOT_TAKEN = Answer(
+    502,
+    _AWS_REFUSED,
+    lazy_gettext("AWS did not take the limits of this session. You were given no credentials."),
+    lazy_gettext("Choose a single place, or tell your administrator the reference below."),
+)
+_SHORTER_ONLY = Answer(
+    502,
+    _AWS_REFUSED,
+    lazy_gettext("The role in the AWS account allows only shorter sessions. You were given no credentials."),
+    lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
+)
+
 ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     # --- a person asked for something they cannot have
     errors.LoginRejected: Answer(
@@ -182,42 +208,33 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         _TRY_AGAIN,
     ),
     # --- AWS refused
-    errors.AssertionNotAccepted: Answer(
-        502,
-        _AWS_REFUSED,
-        lazy_gettext("The AWS account does not accept this portal's identity. You were given no credentials."),
-        _TELL_ADMINISTRATOR,
-    ),
+    errors.SamlProviderMissing: _IDENTITY_NOT_ACCEPTED,
+    errors.IssuerNotInProvider: _IDENTITY_NOT_ACCEPTED,
+    errors.SignatureNotAccepted: _IDENTITY_NOT_ACCEPTED,
+    errors.AudienceNotAccepted: _IDENTITY_NOT_ACCEPTED,
+    errors.AssertionMalformed: _IDENTITY_NOT_ACCEPTED,
+    errors.ClaimRejected: _IDENTITY_NOT_ACCEPTED,
+    errors.AssertionNotAccepted: _IDENTITY_NOT_ACCEPTED,
     errors.AssertionOutOfTime: Answer(
         502,
         _AWS_REFUSED,
         lazy_gettext("The clocks of the portal and of AWS differ too much. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
-    errors.RoleNotTrusting: Answer(
-        502,
-        _AWS_REFUSED,
-        lazy_gettext("The role in the AWS account does not let this portal in. You were given no credentials."),
-        _TELL_ADMINISTRATOR,
-    ),
-    errors.SessionPolicyNotAccepted: Answer(
-        502,
-        _AWS_REFUSED,
-        lazy_gettext("AWS did not take the limits of this session. You were given no credentials."),
-        lazy_gettext("Choose a single place, or tell your administrator the reference below."),
-    ),
+    errors.RoleNotTrusting: _ROLE_NOT_OPEN,
+    errors.TagSessionNotAllowed: _ROLE_NOT_OPEN,
+    errors.SourceIdentityNotAllowed: _ROLE_NOT_OPEN,
+    errors.SessionPolicyNotAccepted: _LIMITS_NOT_TAKEN,
+    errors.PackedPolicyTooLarge: _LIMITS_NOT_TAKEN,
+    errors.ManagedPolicyMissing: Answer(502, _AWS_REFUSED, _LIMITS_NOT_TAKEN.message, _TELL_ADMINISTRATOR),
     errors.RegionNotEnabled: Answer(
         502,
         _AWS_REFUSED,
         lazy_gettext("The AWS account does not use this region. You were given no credentials."),
         _TELL_ADMINISTRATOR,
     ),
-    errors.DurationAboveRole: Answer(
-        502,
-        _AWS_REFUSED,
-        lazy_gettext("The role in the AWS account allows only shorter sessions. You were given no credentials."),
-        lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
-    ),
+    errors.DurationAboveRole: _SHORTER_ONLY,
+    errors.DurationAboveChaining: _SHORTER_ONLY,
     errors.UnexpectedTokenServiceAnswer: Answer(502, _AWS_REFUSED, _NOTHING_ISSUED, _TELL_ADMINISTRATOR),
     # --- the web's own
     errors.NotSignedIn: Answer(

@@ -18,6 +18,7 @@ from broker.core.entitlements import (
     Use,
     authorize,
 )
+from broker.core.errors import ExchangeAsked
 from broker.core.principal import DirectoryGroup, Principal
 from tests.fakes import group_named, principal_id
 
@@ -37,6 +38,13 @@ GOVCLOUD = Account(
     name="Agency",
     saml_provider_arn="arn:aws-us-gov:iam::444455556666:saml-provider/broker",
     region="us-gov-west-1",
+)
+
+
+ASKED = ExchangeAsked(
+    role_arn="arn:aws:iam::111122223333:role/team/StaffFiles",
+    saml_provider_arn="arn:aws:iam::111122223333:saml-provider/broker",
+    region="ap-northeast-1",
 )
 
 

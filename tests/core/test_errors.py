@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from broker.core.errors import (
     TokenServiceRefused,
     Unavailable,
 )
+from tests.core.examples import ASKED
 
 ANSWER = TokenServiceAnswer("AccessDenied", "Not authorized", "req-1")
 
@@ -49,7 +52,7 @@ def made(leaf: type[Any]) -> BrokerError:
     if leaf.__name__ in MADE:
         return MADE[leaf.__name__]
     if issubclass(leaf, TokenServiceRefused):
-        return leaf(ANSWER)
+        return leaf(ANSWER, ASKED)
     if issubclass(leaf, ConfigurationInvalid):
         return leaf(Fault("place", "what to do"))
     if issubclass(leaf, Unavailable):
@@ -74,8 +77,72 @@ def test_the_texts_name_what_the_operator_needs() -> None:
     assert str(MADE["DurationTooLong"]) == "the duration is above 3600 seconds"
     assert str(MADE["GroupNotResolved"]) == "2 groups are called 'Staff': write the DN"
     assert str(errors.GroupNotResolved("Staff", 0)) == "no group 'Staff' under the group base"
-    assert str(made(errors.RoleNotTrusting)) == "STS refused: AccessDenied: Not authorized (request req-1)"
+    assert str(made(errors.RoleNotTrusting)) == (
+        "STS in ap-northeast-1 refused role arn:aws:iam::111122223333:role/team/StaffFiles of account 111122223333"
+        " through arn:aws:iam::111122223333:saml-provider/broker: AccessDenied: Not authorized (request req-1)."
+        " Check that role StaffFiles exists in account 111122223333, written exactly like this, and that its trust"
+        ' policy has this statement: {"Effect": "Allow",'
+        ' "Principal": {"Federated": "arn:aws:iam::111122223333:saml-provider/broker"},'
+        ' "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],'
+        ' "Condition": {"StringEquals": {"SAML:aud": "https://signin.aws.amazon.com/saml"}}}'
+    )
     assert str(errors.SettingsInvalid(Fault("a", "x"), Fault("b", "y"))) == "a: x; b: y"
+
+
+# What the operator's text of each refusal has to name besides role, account, provider, region and request.
+REMEDIES: Final = {
+    "SamlProviderMissing": "aws iam create-saml-provider --name broker",
+    "IssuerNotInProvider": "aws iam update-saml-provider --saml-provider-arn arn:aws:iam::111122223333:saml-prov",
+    "SignatureNotAccepted": "does not hold the certificate of the active signing key",
+    "AudienceNotAccepted": "https://signin.aws.amazon.com/saml",
+    "AssertionMalformed": "report it",
+    "ClaimRejected": "ValidUntil",
+    "AssertionNotAccepted": "/saml/metadata",
+    "AssertionOutOfTime": "what delays requests to STS",
+    "RoleNotTrusting": '"Federated": "arn:aws:iam::111122223333:saml-provider/broker"',
+    "TagSessionNotAllowed": "lacks sts:TagSession",
+    "SourceIdentityNotAllowed": "lacks sts:SetSourceIdentity",
+    "SessionPolicyNotAccepted": "the audit event holds",
+    "PackedPolicyTooLarge": "fewer or shorter tags",
+    "ManagedPolicyMissing": "policy_arns",
+    "RegionNotEnabled": "Switch STS on for ap-northeast-1 in account 111122223333",
+    "DurationAboveRole": "aws iam update-role --role-name StaffFiles --max-session-duration",
+    "DurationAboveChaining": "1h",
+    "UnexpectedTokenServiceAnswer": "CloudTrail of account 111122223333",
+}
+
+
+def test_every_refusal_by_sts_tells_the_operator_what_to_change() -> None:
+    assert set(REMEDIES) == {leaf.__name__ for leaf in leaves(TokenServiceRefused)}
+    for leaf in leaves(TokenServiceRefused):
+        text = str(made(leaf))
+        assert REMEDIES[leaf.__name__] in text
+        for named in (ASKED.role_arn, ASKED.account, ASKED.saml_provider_arn, ASKED.region, "request req-1"):
+            assert named in text
+        assert "clock is" not in text
+
+
+def test_only_a_leaf_says_what_to_change() -> None:
+    with pytest.raises(NotImplementedError):
+        TokenServiceRefused(ANSWER, ASKED)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [(312, "This machine's clock is 312 seconds ahead of that of STS."), (-90, "is 90 seconds behind that of STS.")],
+)
+def test_a_clock_that_is_off_is_named_in_seconds(ahead: int, words: str) -> None:
+    asked = replace(ASKED, clock_ahead=timedelta(seconds=ahead))
+    text = str(errors.AssertionOutOfTime(ANSWER, asked))
+    assert "set it by NTP" in text
+    assert text.endswith(words)
+    assert str(errors.AssertionNotAccepted(ANSWER, asked)).endswith(words)
+
+
+def test_the_statement_of_a_trust_policy_follows_the_partition() -> None:
+    role = ASKED.role_arn.replace("arn:aws:", "arn:aws-us-gov:")
+    statement = json.loads(errors.trust_statement(replace(ASKED, role_arn=role)))
+    assert statement["Condition"] == {"StringEquals": {"SAML:aud": "https://signin.amazonaws-us-gov.com/saml"}}
 
 
 def test_an_entitlement_that_is_not_held_and_one_that_does_not_exist_differ_for_the_operator_only() -> None:

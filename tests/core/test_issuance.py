@@ -36,13 +36,13 @@ from broker.core.errors import (
 )
 from broker.core.issuance import LONGEST_RECORDED_ID, issue, open_console
 from broker.core.session_policy import policy_for
-from tests.core.examples import NOW, entitlement, person, place
+from tests.core.examples import ASKED, NOW, entitlement, person, place
 from tests.core.ports_in_memory import HANAKO, ISSUER, PORTAL, Outside, request
 from tests.fakes import group_named, person_named
 
 DECIDING = ["directory.principal_by_id", "entitlements.catalogue"]
 ACTING = ["signer.sign", "sts.assume_role_with_saml"]
-REFUSED_BY_STS = RoleNotTrusting(TokenServiceAnswer("AccessDenied", "Not authorized", "req-1"))
+REFUSED_BY_STS = RoleNotTrusting(TokenServiceAnswer("AccessDenied", "Not authorized", "req-1"), ASKED)
 
 
 def test_the_intent_is_recorded_before_signing_and_the_outcome_before_anything_is_returned() -> None:

@@ -17,6 +17,7 @@ from broker.core import errors
 from broker.core.errors import BrokerError
 from broker.web.errors import ANSWERS, error_json, error_page, shown
 from broker.web.visit import begin_visit, visit
+from tests.core.examples import ASKED
 from tests.web.world import HANAKO, Browser, World
 
 FIELDS: dict[str, Any] = {
@@ -32,6 +33,8 @@ FIELDS: dict[str, Any] = {
     "why": "operator's words",
     "characters": 3000,
     "limit": 2048,
+    "asked": ASKED,
+    "problem": "operator's words",
     "answer": errors.TokenServiceAnswer("OperatorsCode", "operator's words", "0000"),
     "field": "older",
     "name": "operator's words",

@@ -13,6 +13,7 @@ from broker.core import errors
 from broker.core.audit import EventKind
 from broker.core.entitlements import Access
 from broker.core.errors import BrokerError, LoginCause, TokenServiceAnswer
+from tests.core.examples import ASKED
 from tests.web.world import HANAKO, INCOMPLETE, KEN, Browser, World
 
 JSON = {"Accept": "application/json"}
@@ -223,13 +224,15 @@ def test_an_entry_that_lacks_an_attribute_gets_nothing_and_is_told_which(world: 
     ("failure", "status", "code"),
     [
         (errors.TokenServiceUnavailable("timed out"), 503, "token-service-unavailable"),
-        (errors.AssertionNotAccepted(ANSWER), 502, "assertion-not-accepted"),
-        (errors.AssertionOutOfTime(ANSWER), 502, "assertion-out-of-time"),
-        (errors.RoleNotTrusting(ANSWER), 502, "role-not-trusting"),
-        (errors.SessionPolicyNotAccepted(ANSWER), 502, "session-policy-not-accepted"),
-        (errors.RegionNotEnabled(ANSWER), 502, "region-not-enabled"),
-        (errors.DurationAboveRole(ANSWER), 502, "duration-above-role"),
-        (errors.UnexpectedTokenServiceAnswer(ANSWER), 502, "unexpected-token-service-answer"),
+        (errors.SamlProviderMissing(ANSWER, ASKED), 502, "saml-provider-missing"),
+        (errors.PackedPolicyTooLarge(ANSWER, ASKED), 502, "packed-policy-too-large"),
+        (errors.AssertionNotAccepted(ANSWER, ASKED), 502, "assertion-not-accepted"),
+        (errors.AssertionOutOfTime(ANSWER, ASKED), 502, "assertion-out-of-time"),
+        (errors.RoleNotTrusting(ANSWER, ASKED), 502, "role-not-trusting"),
+        (errors.SessionPolicyNotAccepted(ANSWER, ASKED), 502, "session-policy-not-accepted"),
+        (errors.RegionNotEnabled(ANSWER, ASKED), 502, "region-not-enabled"),
+        (errors.DurationAboveRole(ANSWER, ASKED), 502, "duration-above-role"),
+        (errors.UnexpectedTokenServiceAnswer(ANSWER, ASKED), 502, "unexpected-token-service-answer"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
