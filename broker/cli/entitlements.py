@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
+from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.cli.options import composed, reporting, with_settings
+from broker.cli.simulate import simulate
 from broker.compose import compose
 from broker.core.entitlements import Entitlement
-from broker.core.entitlements_file import parse_entitlements
+from broker.core.entitlements_file import check_entitlements, parse_entitlements
 from broker.core.errors import BrokerError, EntitlementsInvalid, Fault, LoginRejected, PrincipalGone
+from broker.core.policy_lengths import PolicyLength, attributes_used, policy_lengths
 from broker.core.principal import Principal
+from broker.core.session_policy import LONGEST_POLICY
 from broker.settings import load_settings, settings_path
 
 
@@ -21,35 +26,85 @@ def entitlements() -> None:
     """The entitlements file."""
 
 
+entitlements.add_command(simulate)
+
+
+# What an attribute is taken for where nobody can be asked; an id always has 26 characters.
+_ASSUMED_CHARACTERS: Final = 64
+_ID_CHARACTERS: Final = 26
+
+
 @entitlements.command("check")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--offline", is_flag=True, help="Do not ask the directory for the groups.")
+@click.option("--offline", is_flag=True, help="Do not ask the directory for groups and the longest attribute values.")
 @with_settings
 @reporting
 def entitlements_check(file: Path, offline: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
-    """Check an entitlements FILE: every fault with its place; its groups in the directory too.
+    """Check an entitlements FILE: every fault with its place, its groups, and whether every session policy fits.
 
-    Without a settings file the text alone is checked.
+    The policies are tried with the longest attribute values that people in the directory have. Without a settings file
+    the text alone is checked.
     """
     try:
         content = file.read_bytes()
     except OSError as error:
         raise EntitlementsInvalid(Fault(str(file), f"it cannot be read: {error.strerror}")) from error
     path = settings_path(settings_file)
+    directory = None
     if settings_file is None and not path.exists():
         parsed = parse_entitlements(content, None)
         click.echo(f"note: no settings at {path}: attributes and groups were not looked up", err=True)
     else:
         settings = load_settings(path)
-        parsed = parse_entitlements(content, settings.attributes)
-        if not offline:
-            parsed.resolve(compose(settings).directory.group)
+        if offline:
+            parsed = parse_entitlements(content, settings.attributes)
+        else:
+            directory = compose(settings).directory
+            parsed = check_entitlements(content, settings.attributes, directory.group)
     for warning in parsed.warnings:
         click.echo(f"warning: {warning}", err=True)
+    _check_lengths([item.entitlement for item in parsed.entitlements], directory)
     count = len(parsed.entitlements)
     click.echo(
         f"{file}: {count} entitlement{'' if count == 1 else 's'} in {len(parsed.accounts)} account(s), no fault."
     )
+
+
+def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | None) -> None:
+    """Say how long each session policy would be at most.
+
+    Raises:
+        EntitlementsInvalid: one would be too long for somebody in the directory. An assumed length only warns.
+    """
+    names = attributes_used(checked)
+    values = {name: "x" * (_ID_CHARACTERS if name == "id" else _ASSUMED_CHARACTERS) for name in names}
+    asked = [name for name in names if name != "id"]
+    if directory is not None and asked:
+        found = directory.longest_values(asked)
+        # Nobody has a value: then nobody has such a policy either, and one character is as good as any.
+        values |= {name: found.values.get(name, "x") for name in asked}
+        more = "" if found.is_whole else "; there are more, which the directory did not give"
+        click.echo(f"looked at {found.people} people in the directory for the longest values{more}")
+    elif asked:
+        click.echo(f"assuming values of {_ASSUMED_CHARACTERS} characters, since the directory was not asked")
+    faults = []
+    for length in policy_lengths(checked, values):
+        used = _with_values(length)
+        click.echo(f"  {length.entitlement.id}: {length.characters:,} of {LONGEST_POLICY:,} characters{used}")
+        if length.too_long is None:
+            continue
+        fault = Fault(f'entitlement "{length.entitlement.id}", s3', f"{used.strip() or 'as it is'}, {length.too_long}")
+        if directory is None:
+            click.echo(f"warning: {fault}", err=True)
+        else:
+            faults.append(fault)
+    if faults:
+        raise EntitlementsInvalid(*faults)
+
+
+def _with_values(length: PolicyLength) -> str:
+    named = " and ".join(f"the longest {name} ({len(value)} characters)" for name, value in length.values.items())
+    return f" with {named}" if named else ""
 
 
 @entitlements.command("explain")
