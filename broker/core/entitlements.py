@@ -499,13 +499,20 @@ def _single_value(principal: Principal, name: str) -> str:
 
 def _path_segment_value(principal: Principal, name: str) -> str:
     value = _single_value(principal, name)
-    if not value.strip():
-        raise AttributeUnusable(name, "it is empty")
-    if value in _NO_PART:
-        raise AttributeUnusable(name, "it is a path of its own ('.' or '..')")
-    if "/" in value or not value.isprintable():
-        raise AttributeUnusable(name, "it holds a slash or a control character")
+    if problem := path_segment_problem(value):
+        raise AttributeUnusable(name, problem)
     return value
+
+
+def path_segment_problem(value: str) -> str | None:
+    """Why no prefix may hold that value of an attribute; None when it may."""
+    if not value.strip():
+        return "it is empty"
+    if value in _NO_PART:
+        return "it is a path of its own ('.' or '..')"
+    if "/" in value or not value.isprintable():
+        return "it holds a slash or a control character"
+    return None
 
 
 def _tag_value(principal: Principal, template: Template) -> str:

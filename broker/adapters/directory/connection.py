@@ -38,11 +38,13 @@ class SearchAnswer:
     Attributes:
         code: the result code; 0 when the answer is whole.
         text: the server's diagnostic message.
+        cookie: for the next page of a search in pages; empty after the last.
     """
 
     code: int
     text: str
     entries: tuple[Entry, ...]
+    cookie: bytes = b""
 
 
 class Connection:
@@ -121,7 +123,11 @@ class Connection:
             entries = tuple(self._complete(entry, deadline) for entry in answer.entries)
         except (OSError, MalformedAnswer) as error:
             raise _failed("search", error) from error
-        return SearchAnswer(answer.code, answer.text, entries)
+        return SearchAnswer(answer.code, answer.text, entries, answer.cookie)
+
+    def server_certificate(self) -> bytes | None:
+        """DER of the certificate that the server showed; None without TLS."""
+        return self._stream.getpeercert(binary_form=True) if isinstance(self._stream, ssl.SSLSocket) else None
 
     def is_usable(self) -> bool:
         """Whether a connection that was idle is still open, as far as this side can know."""
@@ -164,7 +170,7 @@ class Connection:
                 raise MalformedAnswer("the answer to a search is not one")
         if message.code in messages.SERVER_TROUBLE:
             raise ConnectionFailed(f"it answered {message.code}: {message.text}")
-        return SearchAnswer(message.code, message.text, tuple(entries))
+        return SearchAnswer(message.code, message.text, tuple(entries), message.cookie)
 
     def _complete(self, entry: Entry, deadline: float) -> Entry:
         ranged = [name for name in entry.values if _RANGE in name]

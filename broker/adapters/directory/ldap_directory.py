@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NoReturn
@@ -14,6 +14,7 @@ from broker.adapters.directory.account_state import (
     active_directory_state,
     openldap_state,
 )
+from broker.adapters.directory.attribute_lengths import LongestValues, search_longest
 from broker.adapters.directory.bind_answers import describe, is_about_the_person, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, GroupMembership
 from broker.adapters.directory.connection import Connection, SearchAnswer
@@ -49,7 +50,7 @@ from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
 from broker.core.ports import Candidate, Clock
 from broker.core.principal import DirectoryGroup, Principal
 
-_SIZE_LIMIT: Final = 4
+SIZE_LIMIT: Final = 4
 _REFERRAL: Final = 10
 _NO_SUCH_OBJECT: Final = 32
 _INVALID_DN: Final = 34
@@ -236,6 +237,23 @@ class LdapDirectory:
             raise GroupNotResolved(name, len(found))
         return group_of(found[0])
 
+    def longest_values(self, names: Collection[str]) -> LongestValues:
+        """The longest values that people have, of ``username`` and the attributes of the settings.
+
+        Args:
+            names: ours.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        attributes = {"username": self._schema.username_attribute, **self._config.attributes}
+        found, _ = self._servers.read(
+            lambda connection, _: search_longest(
+                connection, self._config, self._people, {name: attributes[name] for name in names}
+            )
+        )
+        return found
+
     def check(self) -> None:
         """Ask one cheap question: the root entry, as the service account.
 
@@ -292,7 +310,7 @@ class LdapDirectory:
             )
             answer = connection.search(question, deadline)
             if not _is_whole(answer):
-                _raise_unanswered(question, answer, "directory.user_bases")
+                raise_unanswered(question, answer, "directory.user_bases")
             # Bases may lie within one another.
             found.update((entry.dn, entry) for entry in answer.entries)
         return list(found.values())
@@ -341,7 +359,7 @@ class LdapDirectory:
             )
             answer = connection.search(question, deadline)
             if not _is_whole(answer):
-                _raise_unanswered(question, answer, "directory.group_base")
+                raise_unanswered(question, answer, "directory.group_base")
             return answer.entries
         if self._searches_group_base_only and not is_below(dn, self._config.group_base):
             return ()
@@ -350,7 +368,7 @@ class LdapDirectory:
         if answer.code in _NOT_THERE:
             return ()
         if answer.code != SUCCESS:
-            _raise_unanswered(question, answer, "directory.group_base")
+            raise_unanswered(question, answer, "directory.group_base")
         return answer.entries
 
     @property
@@ -363,18 +381,26 @@ class LdapDirectory:
         if question.scope is Scope.BASE and answer.code in _NOT_THERE:
             return ()
         if answer.code != SUCCESS:
-            _raise_unanswered(question, answer, "directory.group_base")
+            raise_unanswered(question, answer, "directory.group_base")
         return answer.entries
 
 
 def _is_whole(answer: SearchAnswer) -> bool:
     """Whether nothing is missing: all that there is, or enough of it to know that it is ambiguous."""
-    return answer.code == SUCCESS or (answer.code == _SIZE_LIMIT and len(answer.entries) >= _AMBIGUOUS)
+    return answer.code == SUCCESS or (answer.code == SIZE_LIMIT and len(answer.entries) >= _AMBIGUOUS)
 
 
-def _raise_unanswered(question: Search, answer: SearchAnswer, setting: str) -> NoReturn:
+def raise_unanswered(question: Search, answer: SearchAnswer, setting: str) -> NoReturn:
+    """Say why a search was not answered.
+
+    Args:
+        setting: that chose where to search.
+
+    Raises:
+        DirectoryUnavailable: always.
+    """
     why = {
-        _SIZE_LIMIT: "the server's size limit was exceeded: raise it for the service account",
+        SIZE_LIMIT: "the server's size limit was exceeded: raise it for the service account",
         _NO_SUCH_OBJECT: f"there is no such entry: check {setting}, and what the service account may read",
         _REFERRAL: f"the server refers to another one, and referrals are not followed: check {setting}",
         _INVALID_DN: f"it is no DN to the server: check {setting}",

@@ -32,6 +32,7 @@ EXTENDED_RESPONSE: Final = 24
 
 _START_TLS: Final = b"1.3.6.1.4.1.1466.20037"  # RFC 4511 section 4.14
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an OID, draft-behera-ldap-password-policy-10
+_PAGED_RESULTS: Final = "1.2.840.113556.1.4.319"  # RFC 2696 section 2
 _PASSWORD_EXPIRED: Final = "2.16.840.1.113730.3.4.4"  # noqa: S105 - an OID, draft-vchu-ldap-pwd-policy-00
 _EVERYTHING: Final = b"\x87\x0bobjectClass"
 
@@ -83,6 +84,8 @@ class Search:
 
     Attributes:
         size_limit: the most entries the server may return; 0: its own limit.
+        page_size: the most entries of one page (RFC 2696); 0: not in pages.
+        cookie: from the answer with the page before, on the same connection; empty for the first.
     """
 
     base: str
@@ -90,6 +93,8 @@ class Search:
     filter: Filter
     attributes: tuple[str, ...]
     size_limit: int = 0
+    page_size: int = 0
+    cookie: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,7 @@ class Message:
         entry: for a search entry.
         policy_error: from the password policy control.
         password_expired: the older control of 389 Directory Server: bound, but only to change the password.
+        cookie: for the next page of a search; empty after the last.
     """
 
     id: int
@@ -147,6 +153,7 @@ class Message:
     entry: Entry | None = None
     policy_error: int | None = None
     password_expired: bool = False
+    cookie: bytes = b""
 
 
 # --- Filters ---------------------------------------------------------------------------------------------------
@@ -204,7 +211,14 @@ def search_request(message_id: int, search: Search) -> bytes:
             search.filter,
             _selection(search.attributes),
         ),
+        *([_page_control(search)] if search.page_size else []),
     )
+
+
+def _page_control(search: Search) -> bytes:
+    # Not critical: a server that cannot do pages answers at once, within its own limit.
+    value = _tlv(0x30, _integer(search.page_size), _octets(search.cookie))
+    return _tlv(0xA0, _tlv(0x30, _octets(_PAGED_RESULTS.encode()), _octets(value)))
 
 
 @lru_cache(maxsize=64)  # an adapter asks for few different selections, at every sign-in
@@ -313,13 +327,15 @@ def _typed(message_id: int, kind: int, payload: Sequence[Any], controls: Sequenc
         return Message(message_id, kind, entry=Entry(payload[0][3].decode(), values))
     if kind == SEARCH_REFERENCE:
         return Message(message_id, kind)
-    policy_error, password_expired = None, False
+    policy_error, password_expired, cookie = None, False, b""
     for control in controls:
         oid = control[3][0][3].decode("ascii")
         if oid == _PASSWORD_POLICY:
             policy_error = _policy_error(control[3][-1][3])
         elif oid == _PASSWORD_EXPIRED:
             password_expired = True
+        elif oid == _PAGED_RESULTS:
+            cookie = _cookie(control[3][-1][3])
     return Message(
         message_id,
         kind,
@@ -327,6 +343,7 @@ def _typed(message_id: int, kind: int, payload: Sequence[Any], controls: Sequenc
         text=_one_line(payload[2][3]),
         policy_error=policy_error,
         password_expired=password_expired,
+        cookie=cookie,
     )
 
 
@@ -338,6 +355,11 @@ def _policy_error(value: bytes) -> int | None:
     # PasswordPolicyResponseValue ::= SEQUENCE { warning [0] CHOICE {…} OPTIONAL, error [1] ENUMERATED OPTIONAL }
     parts = _decode_sequence(value, 0, len(value), {0: _ignored, 1: _unsigned})[0][3]
     return next((part[3] for part in parts if part[2] == 1), None)
+
+
+def _cookie(value: bytes) -> bytes:
+    # realSearchControlValue ::= SEQUENCE { size INTEGER, cookie OCTET STRING }
+    return bytes(_decode_sequence(value, 0, len(value))[0][3][1][3])
 
 
 def _ignored(message: bytes, start: int, stop: int) -> None:
