@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 REGION: Final = "ap-northeast-1"
 PROVIDER_NAME = "broker"
 SIGN_IN_AUDIENCE = "https://signin.aws.amazon.com/saml"
+SESSION_TAG_KEYS: Final = ("Department", "CostCenter", "Project", "Team")
+_SOURCE_IDENTITY_CHARACTERS: Final = 26
 _HOUR = 3600
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
 
@@ -202,23 +204,32 @@ def _found_roles(iam: IAMClient, account: Account, metadata: str) -> None:
             continue
         iam.create_role(
             RoleName=role.name,
-            AssumeRolePolicyDocument=json.dumps(_trust(account)),
+            AssumeRolePolicyDocument=json.dumps(trust_policy(account)),
             MaxSessionDuration=role.max_session_hours * _HOUR,
         )
         policy = {"Version": "2012-10-17", "Statement": list(role.statements)}
         iam.put_role_policy(RoleName=role.name, PolicyName="S3", PolicyDocument=json.dumps(policy))
 
 
-def _trust(account: Account) -> Mapping[str, object]:
+def trust_policy(account: Account) -> Mapping[str, object]:
+    """Return the trust policy of every role of an account, as ``deploy/aws.yaml`` gives it to real ones.
+
+    Each action has the conditions that AWS knows for it; the source identity has the form of our immutable ids.
+    """
+    provider = {"Federated": account.provider_arn}
+    audience = {"StringEquals": {"saml:aud": SIGN_IN_AUDIENCE}}
+    identity = {"StringLike": {"sts:SourceIdentity": "?" * _SOURCE_IDENTITY_CHARACTERS}}
+    tags = {"ForAllValues:StringEquals": {"aws:TagKeys": list(SESSION_TAG_KEYS)}}
+    conditions = {
+        "sts:AssumeRoleWithSAML": audience | identity | tags,
+        "sts:TagSession": tags,
+        "sts:SetSourceIdentity": identity,
+    }
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Federated": account.provider_arn},
-                "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],
-                "Condition": {"StringEquals": {"saml:aud": SIGN_IN_AUDIENCE}},
-            }
+            {"Effect": "Allow", "Principal": provider, "Action": action, "Condition": condition}
+            for action, condition in conditions.items()
         ],
     }
 

@@ -110,7 +110,7 @@ class Claims:
     session_not_on_or_after: timedelta | None = None
     roles: tuple[str, ...] = (f"{role()},{provider()}",)
     session_name: str | None = "alice"
-    source_identity: str | None = "ALICEID"
+    source_identity: str | None = "ALICEIDAAAAAAAAAAAAAAAAAAA"
     session_duration: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     transitive: tuple[str, ...] = ()

@@ -78,7 +78,7 @@ def test_a_signature_over_the_assertion_or_over_the_response_is_enough(
     assert found.recipient == SIGN_IN
     assert found.roles == {(role(), provider())}
     assert found.role_session_name == "alice"
-    assert found.source_identity == "ALICEID"
+    assert found.source_identity == "ALICEIDAAAAAAAAAAAAAAAAAAA"
     assert found.tags == {"Department": "研究", "Cost": "42"}
     assert found.transitive_tag_keys == ("Department",)
     assert found.session_duration == timedelta(hours=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from broker.sandbox.aws.company import ACCOUNTS, FILES, REGION, RESEARCH, SIGN_IN_AUDIENCE, buckets, found_company
+from broker.sandbox.aws.company import ACCOUNTS, FILES, REGION, RESEARCH, buckets, found_company, trust_policy
 from tests.sandbox.aws.conftest import USERNAMES
 from tests.sandbox.aws.identity_provider import metadata, signing_key
 from tests.sandbox.aws.process import running_stand_in
@@ -47,10 +47,7 @@ def test_each_account_has_its_provider_its_roles_and_their_trust(stand_in: Stand
         assert found["Arn"] == f"arn:aws:iam::{account.id}:role/{role.name}"
         assert found["MaxSessionDuration"] == role.max_session_hours * 3600
         trust: Any = found["AssumeRolePolicyDocument"]
-        [statement] = trust["Statement"]
-        assert statement["Principal"] == {"Federated": account.provider_arn}
-        assert statement["Action"] == ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"]
-        assert statement["Condition"] == {"StringEquals": {"saml:aud": SIGN_IN_AUDIENCE}}
+        assert trust == trust_policy(account)
 
 
 def test_every_person_has_a_home_whatever_the_name(admin_s3: S3Client) -> None:

@@ -22,7 +22,7 @@ AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min
 @pytest.fixture(scope="module")
 def address(stand_in: StandIn, assume: Assume) -> str:
     """Where a browser signs in; good for several times."""
-    claims = Claims(tags={"Department": "研究", "A-tag-with-a-long-name": "x" * 200})
+    claims = Claims(tags={"Department": "研究", "CostCenter": "x" * 200})
     signin_token = token(stand_in, assume(claims, policy=home_policy("alice/"))["Credentials"])
     query = {"Action": "login", "Issuer": "http://localhost:8080/", "Destination": DESTINATION}
     return f"{stand_in.signin_endpoint}/federation?" + urlencode({**query, "SigninToken": signin_token})

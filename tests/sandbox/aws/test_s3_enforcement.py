@@ -552,20 +552,20 @@ def test_policy_variables_give_each_session_its_own_prefix(stand_in: StandIn, as
             {
                 "Effect": "Allow",
                 "Action": "s3:GetObject",
-                "Resource": "arn:aws:s3:::corp-home/${aws:PrincipalTag/Home}/*",
+                "Resource": "arn:aws:s3:::corp-home/${aws:PrincipalTag/Project}/*",
             },
             {
                 "Effect": "Allow",
                 "Action": "s3:ListBucket",
                 "Resource": "arn:aws:s3:::corp-home",
                 "Condition": {
-                    "StringLike": {"s3:prefix": "${aws:PrincipalTag/home}/*"},
-                    "StringEquals": {"aws:SourceIdentity": "ALICEID", "saml:sub": "alice-id"},
+                    "StringLike": {"s3:prefix": "${aws:PrincipalTag/project}/*"},
+                    "StringEquals": {"aws:SourceIdentity": "ALICEIDAAAAAAAAAAAAAAAAAAA", "saml:sub": "alice-id"},
                 },
             },
         ],
     }
-    claims = Claims(tags={"Home": "alice"})
+    claims = Claims(tags={"Project": "alice"})
     s3 = s3_client(stand_in.aws_endpoint, assume(claims, policy=policy)["Credentials"])
     assert s3.get_object(Bucket="corp-home", Key="alice/welcome.txt")["Body"].read()
     assert s3.list_objects_v2(Bucket="corp-home", Prefix="alice/")["KeyCount"] >= 2
@@ -577,7 +577,7 @@ def test_policy_variables_give_each_session_its_own_prefix(stand_in: StandIn, as
 @pytest.mark.parametrize(
     "condition",
     [
-        {"StringEquals": {"aws:SourceIdentity": "ALICEID"}},
+        {"StringEquals": {"aws:SourceIdentity": "ALICEIDAAAAAAAAAAAAAAAAAAA"}},
         {"StringLike": {"aws:userid": "*:alice"}},
         {
             "DateLessThan": {
@@ -591,7 +591,7 @@ def test_a_deny_put_on_the_role_later_ends_running_sessions_at_once(
     stand_in: StandIn, assume: Assume, admin_iam: IAMClient, condition: dict[str, object]
 ) -> None:
     s3 = s3_client(stand_in.aws_endpoint, assume(policy=home_policy("alice/"))["Credentials"])
-    other_claims = Claims(session_name="bob", source_identity="BOBID")
+    other_claims = Claims(session_name="bob", source_identity="BOBIDAAAAAAAAAAAAAAAAAAAAA")
     other = s3_client(stand_in.aws_endpoint, assume(other_claims, policy=home_policy("alice/"))["Credentials"])
     assert s3.get_object(Bucket="corp-home", Key="alice/welcome.txt")["Body"].read()
     revoke = {

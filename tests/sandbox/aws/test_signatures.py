@@ -19,9 +19,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from broker.sandbox.aws.company import REGION
+from broker.sandbox.aws.company import FILES, REGION, trust_policy
 from tests.sandbox.aws.conftest import ONE_TRY, Assume, home_policy, s3_client
-from tests.sandbox.aws.identity_provider import SIGN_IN, Claims, metadata, provider, role
+from tests.sandbox.aws.identity_provider import Claims, metadata, provider, role
 
 if TYPE_CHECKING:
     from mypy_boto3_iam.client import IAMClient
@@ -307,13 +307,8 @@ def test_a_managed_session_policy_narrows_like_an_inline_one(
 def test_a_permissions_boundary_limits_a_role(
     stand_in: StandIn, assume: Assume, admin_iam: IAMClient, alice_only: str
 ) -> None:
-    trust = {
-        "Effect": "Allow",
-        "Principal": {"Federated": provider()},
-        "Action": ["sts:AssumeRoleWithSAML", "sts:SetSourceIdentity"],
-        "Condition": {"StringEquals": {"saml:aud": SIGN_IN}},
-    }
-    admin_iam.create_role(RoleName="Bounded", AssumeRolePolicyDocument=document(trust), PermissionsBoundary=alice_only)
+    trust = json.dumps(trust_policy(FILES))
+    admin_iam.create_role(RoleName="Bounded", AssumeRolePolicyDocument=trust, PermissionsBoundary=alice_only)
     admin_iam.put_role_policy(RoleName="Bounded", PolicyName="All", PolicyDocument=document(READ_EVERYTHING))
     try:
         claims = Claims(roles=(f"{role('Bounded')},{provider()}",))
@@ -328,18 +323,13 @@ def test_a_permissions_boundary_limits_a_role(
 def test_a_role_with_one_errand_in_iam_can_do_that_errand_only(
     stand_in: StandIn, assume: Assume, admin_iam: IAMClient
 ) -> None:
-    trust = {
-        "Effect": "Allow",
-        "Principal": {"Federated": provider()},
-        "Action": ["sts:AssumeRoleWithSAML", "sts:SetSourceIdentity"],
-        "Condition": {"StringEquals": {"saml:aud": SIGN_IN}},
-    }
+    trust = json.dumps(trust_policy(FILES))
     errand = {
         "Effect": "Allow",
         "Action": ["iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:UpdateSAMLProvider"],
         "Resource": [role("StaffFiles"), provider()],
     }
-    admin_iam.create_role(RoleName="Revoker", AssumeRolePolicyDocument=document(trust))
+    admin_iam.create_role(RoleName="Revoker", AssumeRolePolicyDocument=trust)
     admin_iam.put_role_policy(RoleName="Revoker", PolicyName="Errand", PolicyDocument=document(errand))
     try:
         claims = Claims(roles=(f"{role('Revoker')},{provider()}",))

@@ -124,7 +124,7 @@ def test_credentials_become_a_token_a_cookie_and_a_page(
     assert answer.status == 200
     assert text(page, "arn") == "arn:aws:sts::111122223333:assumed-role/StaffFiles/alice"
     assert text(page, "account") == "111122223333"
-    assert text(page, "source-identity") == "ALICEID"
+    assert text(page, "source-identity") == "ALICEIDAAAAAAAAAAAAAAAAAAA"
     assert text(page, "destination") == DESTINATION
     assert "Department 研究" in text(page, "content")
     assert "Stand-in, not AWS" in answer.body
@@ -203,10 +203,10 @@ def test_sign_out_ends_the_console_session(stand_in: StandIn, credentials: Crede
 def test_revoking_the_role_session_shows_in_an_open_console(
     stand_in: StandIn, assume: Assume, admin_iam: IAMClient
 ) -> None:
-    claims = Claims(session_name="eve", source_identity="EVEID")
+    claims = Claims(session_name="eve", source_identity="EVEIDAAAAAAAAAAAAAAAAAAAAA")
     cookie = login(stand_in, token(stand_in, assume(claims, policy=home_policy("alice/"))["Credentials"])).cookie
     assert "welcome.txt" in text(console(stand_in, cookie)[1], "s3-answer")
-    condition = {"StringEquals": {"aws:SourceIdentity": "EVEID"}}
+    condition = {"StringEquals": {"aws:SourceIdentity": "EVEIDAAAAAAAAAAAAAAAAAAAAA"}}
     deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
     document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     admin_iam.put_role_policy(RoleName="StaffFiles", PolicyName="RevokeEve", PolicyDocument=document)

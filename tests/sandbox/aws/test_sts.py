@@ -6,7 +6,7 @@ import json
 import secrets
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -85,7 +85,7 @@ def test_a_good_assertion_is_answered_with_everything_aws_answers(assume: Assume
     assert answer["SubjectType"] == "persistent"
     assert answer["Issuer"] == "https://idp.test.example/saml/metadata"
     assert answer["Audience"] == SIGN_IN
-    assert answer["SourceIdentity"] == "ALICEID"
+    assert answer["SourceIdentity"] == "ALICEIDAAAAAAAAAAAAAAAAAAA"
     assert 0 < answer["PackedPolicySize"] < 100
     assert len(answer["NameQualifier"]) == 28
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
@@ -93,8 +93,9 @@ def test_a_good_assertion_is_answered_with_everything_aws_answers(assume: Assume
     assert headers["date"].endswith("GMT")
 
 
-def test_without_source_identity_and_policy_their_answers_are_left_out(assume: Assume) -> None:
-    answer = assume(Claims(source_identity=None))
+def test_without_source_identity_and_policy_their_answers_are_left_out(assume: Assume, trusting: Any) -> None:
+    role_arn = trusting("Plain", passing=())
+    answer = assume(entering(role_arn, source_identity=None), role_arn=role_arn)
     assert "SourceIdentity" not in set(answer)
     assert answer["PackedPolicySize"] == 0
 
@@ -282,13 +283,6 @@ def test_a_refusal_never_repeats_the_assertion(stand_in: StandIn) -> None:
             "Not authorized to perform sts:AssumeRoleWithSAML",
             id="no NameID",
         ),
-        pytest.param(
-            Claims(tags={f"key{n}": secrets.token_urlsafe(150) for n in range(50)}),
-            "PackedPolicyTooLarge",
-            400,
-            "Packed size of session tags consumes ",
-            id="too many tags to pack",
-        ),
     ],
 )
 def test_a_refused_assertion_has_code_status_and_text(
@@ -327,18 +321,19 @@ def test_a_response_with_two_assertions_is_refused_over_the_wire_too(stand_in: S
 
 @pytest.fixture
 def trusting(admin_iam: IAMClient) -> Iterator[Any]:
-    """Return a function that makes a role with a given trust statement."""
+    """Return a function that makes a role with a given trust statement, and one for what may be passed with it."""
     made: list[str] = []
 
-    def make(name: str, **changes: object) -> str:
-        statement = {
+    def make(name: str, passing: Sequence[str] = ("sts:TagSession", "sts:SetSourceIdentity"), **changes: object) -> str:
+        entry: dict[str, object] = {
             "Effect": "Allow",
             "Principal": {"Federated": provider()},
-            "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],
+            "Action": "sts:AssumeRoleWithSAML",
             "Condition": {"StringEquals": {"saml:aud": SIGN_IN}},
             **changes,
         }
-        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        passed = [{"Effect": "Allow", "Principal": entry["Principal"], "Action": action} for action in passing]
+        document = json.dumps({"Version": "2012-10-17", "Statement": [entry, *passed]})
         made.append(name)
         return admin_iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
 
@@ -354,8 +349,8 @@ def entering(role_arn: str, **changes: Any) -> Claims:
 @pytest.mark.parametrize(
     ("changes", "claims"),
     [
-        pytest.param({"Action": ["sts:AssumeRoleWithSAML"]}, {"tags": {"Team": "red"}}, id="tags without TagSession"),
-        pytest.param({"Action": ["sts:AssumeRoleWithSAML"]}, {}, id="source identity without SetSourceIdentity"),
+        pytest.param({"passing": ["sts:SetSourceIdentity"]}, {"tags": {"Team": "red"}}, id="tags without TagSession"),
+        pytest.param({"passing": ["sts:TagSession"]}, {}, id="source identity without SetSourceIdentity"),
         pytest.param({"Principal": {"Federated": provider(RESEARCH)}}, {}, id="another provider"),
         pytest.param({"Principal": {"AWS": "*"}}, {}, id="no provider"),
         *(
@@ -401,7 +396,7 @@ def test_a_trust_policy_whose_every_condition_holds_opens_the_role(assume: Assum
                 "saml:sub_type": "persistent",
                 "saml:namequalifier": qualifier,
                 "aws:RequestTag/Team": "red",
-                "sts:SourceIdentity": "ALICEID",
+                "sts:SourceIdentity": "ALICEIDAAAAAAAAAAAAAAAAAAA",
             },
             "StringLike": {"sts:RoleSessionName": "ali*"},
             "ForAllValues:StringEquals": {"aws:TagKeys": ["Team"]},
@@ -411,8 +406,18 @@ def test_a_trust_policy_whose_every_condition_holds_opens_the_role(assume: Assum
     assert answer["AssumedRoleUser"]["Arn"].endswith("assumed-role/Open/alice")
 
 
+def test_too_many_tags_to_pack_are_refused(assume: Assume, trusting: Any) -> None:
+    role_arn = trusting("Tagged")
+    tags = {f"key{n}": secrets.token_urlsafe(150) for n in range(50)}
+    with pytest.raises(ClientError) as caught:
+        assume(entering(role_arn, tags=tags), role_arn=role_arn)
+    code, status, text = refusal(caught.value)
+    assert (code, status) == ("PackedPolicyTooLarge", 400)
+    assert text.startswith("Packed size of session tags consumes ")
+
+
 def test_without_tags_and_source_identity_their_actions_are_not_needed(assume: Assume, trusting: Any) -> None:
-    role_arn = trusting("Plain", Action="sts:AssumeRoleWithSAML")
+    role_arn = trusting("Plain", passing=())
     assert assume(entering(role_arn, source_identity=None), role_arn=role_arn)["Credentials"]["AccessKeyId"]
 
 
@@ -460,10 +465,10 @@ def test_chained_sessions_keep_source_identity_and_transitive_tags_and_last_an_h
     }
     admin_iam.put_role_policy(RoleName="StaffFiles", PolicyName="EnterNext", PolicyDocument=json.dumps(enter))
     try:
-        first = assume(Claims(tags={"Team": "red", "Cost": "1"}, transitive=("Team",)))["Credentials"]
+        first = assume(Claims(tags={"Team": "red", "Project": "1"}, transitive=("Team",)))["Credentials"]
         client = signed_sts(stand_in, first)
         answer = client.assume_role(RoleArn=role("Next"), RoleSessionName="onward")
-        assert answer["SourceIdentity"] == "ALICEID"
+        assert answer["SourceIdentity"] == "ALICEIDAAAAAAAAAAAAAAAAAAA"
         with pytest.raises(ClientError, match="1 hour session limit"):
             client.assume_role(RoleArn=role("Next"), RoleSessionName="onward", DurationSeconds=7200)
         with pytest.raises(ClientError, match="source identity of a session cannot be changed"):
