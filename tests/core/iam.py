@@ -1,7 +1,8 @@
 """A small reader of IAM policies for the tests, written from the IAM user guide and not from the code under test.
 
 Sources: AWS IAM user guide, "IAM JSON policy elements: Resource", "Variables and tags" (the escapes ``${*}``, ``${?}``
-and ``${$}``) and "Condition operators" (StringLike); everything that the compiled policies do not use is an error here.
+and ``${$}``) and "Condition operators" (StringLike and StringEquals, neither of which holds where the key is absent);
+everything that the compiled policies do not use is an error here.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def allows(policy: str, action: str, resource: str, **context: str) -> bool:
 def may(policy: str, action: str, bucket: str, key: str, partition: str = "aws") -> bool:
     """Whether ``s3:<action>`` is allowed on an object, or for ListBucket on a listing of that prefix."""
     arn = f"arn:{partition}:s3:::{bucket}"
-    if action == "ListBucket":
-        return allows(policy, "s3:ListBucket", arn, **{"s3:prefix": key})
+    if action in {"ListBucket", "ListBucketVersions"}:
+        return allows(policy, f"s3:{action}", arn, **{"s3:prefix": key})
     return allows(policy, f"s3:{action}", f"{arn}/{key}")
 
 
@@ -33,7 +34,7 @@ def _statement_allows(statement: dict[str, Any], action: str, resource: str, con
     assert statement["Effect"] == "Allow"
     assert set(statement) <= {"Effect", "Action", "Resource", "Condition"}
     condition = statement.get("Condition", {})
-    assert set(condition) <= {"StringLike"}
+    assert set(condition) <= {"StringLike", "StringEquals"}
     return (
         action in _listed(statement["Action"])  # the compiler names actions in full: a pattern would match nothing
         and any(matches(pattern, resource) for pattern in _listed(statement["Resource"]))
@@ -41,6 +42,7 @@ def _statement_allows(statement: dict[str, Any], action: str, resource: str, con
             key in context and any(matches(pattern, context[key]) for pattern in _listed(patterns))
             for key, patterns in condition.get("StringLike", {}).items()
         )
+        and all(context.get(key) in _listed(values) for key, values in condition.get("StringEquals", {}).items())
     )
 
 

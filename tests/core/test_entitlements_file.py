@@ -114,6 +114,12 @@ def test_repeated_uses_and_groups_count_once() -> None:
     assert (item.entitlement.uses, item.group_names) == ((Use.TERMINAL,), ("A",))
 
 
+def test_files_alone_get_a_warning_until_they_are_offered() -> None:
+    (warning,) = parsed(home(uses='["files"]')).warnings
+    assert warning.startswith('entitlement "home", uses: "files" comes with a later release')
+    assert parsed(home(uses='["files", "terminal"]')).warnings == ()
+
+
 # --- Every fault, with its place and what to write
 
 
@@ -229,6 +235,8 @@ ENTITLEMENT_FAULTS = [
     ({"name": '"two\\nlines"'}, "name: write it as text on one line, in quotes"),
     ({"account": ""}, "account: it is missing"),
     ({"role": ""}, "role: it is missing"),
+    ({"role": '"team/../Reader"'}, "role: write the role's name (letters, digits and +=,.@_-) or its full ARN"),
+    ({"role": '".."'}, "role: write the role's name (letters, digits and +=,.@_-) or its full ARN"),
     ({"role": '"Staff Files"'}, "role: write the role's name (letters, digits and +=,.@_-) or its full ARN"),
     (
         {"role": '"arn:aws:iam::999999999999:role/X"'},

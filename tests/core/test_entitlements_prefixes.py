@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.core.entitlements import ManagedPolicyScope, S3Location, Template
-from broker.core.entitlements_file import SELF_WRITABLE_ATTRIBUTES, parse_entitlements
+from broker.core.entitlements import Access, KmsKey, ManagedPolicyScope, S3Location, Template
+from broker.core.entitlements_file import SELF_WRITABLE_ATTRIBUTES, check_entitlements, parse_entitlements
 from broker.core.errors import AttributeUnusable, DirectoryUnavailable, EntitlementsInvalid, GroupNotResolved
 from broker.core.prefix_overlaps import meeting_attribute
 from broker.core.principal import DirectoryGroup, Principal
@@ -103,9 +103,117 @@ def test_the_whole_bucket_has_to_be_said() -> None:
     assert fault.startswith('entitlement "home", s3[0].prefix: write it as text: a prefix that ends with a slash')
 
 
-@pytest.mark.parametrize("bucket", ["*", "corp*", "corp/home", "${aws:username}", "ab", "-corp", "x" * 64])
+@pytest.mark.parametrize(
+    "bucket",
+    ["*", "corp*", "corp/home", "${aws:username}", "ab", "-corp", "x" * 64, "192.168.0.1", "a..b", "corp..home", "..."],
+)
 def test_a_bucket_is_a_name_and_never_a_pattern(bucket: str) -> None:
     assert faults(home(s3=f"[{{ bucket = '{bucket}', prefix = '', access = 'read' }}]"))
+
+
+@pytest.mark.parametrize("bucket", ["files-s3alias", "falcon--ol-s3", "corp.mrap", "corp--x-s3", "corp--table-s3"])
+def test_an_alias_or_another_kind_of_bucket_is_refused_since_iam_knows_it_by_another_arn(bucket: str) -> None:
+    assert faults(home(s3=f"[{{ bucket = '{bucket}', prefix = '', access = 'read' }}]")) == [
+        'entitlement "home", s3[0].bucket: it is an alias or another kind of bucket: write a general purpose bucket'
+    ]
+
+
+@pytest.mark.parametrize("bucket", ["1.2.3", "1.2.3.4.5", "192.168.0.1a", "a.b", "my.corp.home", "s3alias"])
+def test_a_bucket_name_may_hold_dots_and_digits(bucket: str) -> None:
+    (place,) = one(home(s3=f"[{{ bucket = '{bucket}', prefix = '', access = 'read' }}]")).locations_for(person())
+    assert place.bucket == bucket
+
+
+# --- Earlier versions and keys
+
+KEY = "arn:aws:kms:ap-northeast-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def with_option(option: str, access: str = "read-write") -> str:
+    return home(s3=f"[{{ bucket = 'corp-home', prefix = '{{username}}/', access = '{access}', {option} }}]")
+
+
+def test_earlier_versions_and_a_key_are_read_and_reach_the_persons_own_place() -> None:
+    read = parsed(with_option(f"versions = true, kms_key = '{KEY}'"))
+    (place,) = read.entitlements[0].entitlement.locations_for(person())
+    assert place == S3Location("corp-home", "hanako/", Access.READ_WRITE, versions=True, kms_key=KmsKey(KEY))
+    assert read.warnings == ()
+    (plain,) = one(with_option("versions = false")).locations_for(person())
+    assert plain == S3Location("corp-home", "hanako/", Access.READ_WRITE)
+
+
+@pytest.mark.parametrize(
+    ("option", "access", "fault"),
+    [
+        ("versions = 'true'", "read", "versions: write true or false, without quotes"),
+        ("versions = 1", "read", "versions: write true or false, without quotes"),
+        (
+            "versions = true",
+            "write",
+            'versions: "write" reads nothing, earlier versions included: leave it out',
+        ),
+        (f"kms_key = '{KEY}'", "list", 'kms_key: "list" opens no object, so it needs no key: leave it out'),
+        *(
+            (
+                f"kms_key = {key}",
+                "read",
+                f"kms_key: {why}write the full ARN of the key: arn:aws:kms:REGION:ACCOUNT:key/ID",
+            )
+            for key, why in (
+                ("7", ""),
+                ("''", ""),
+                ("'1234abcd-12ab-34cd-56ef-1234567890ab'", ""),
+                (f"'{KEY}*'", ""),
+                ("'arn:aws:kms:*:111122223333:key/1234abcd'", ""),
+                ("'arn:aws:s3:::corp-home'", ""),
+                (
+                    "'arn:aws:kms:ap-northeast-1:111122223333:alias/files'",
+                    "IAM asks about the key behind an alias, which can be given to another: ",
+                ),
+                ("'alias/files'", "IAM asks about the key behind an alias, which can be given to another: "),
+            )
+        ),
+        (
+            f"kms_key = '{KEY.replace('arn:aws:', 'arn:aws-cn:')}'",
+            "read",
+            "kms_key: it is a key of partition aws-cn, the account is in aws",
+        ),
+    ],
+)
+def test_a_fault_of_an_option_is_named(option: str, access: str, fault: str) -> None:
+    assert faults(with_option(option, access)) == [f'entitlement "home", s3[0].{fault}']
+
+
+def test_a_key_of_another_account_or_region_is_right_in_few_cases_so_it_gets_a_warning() -> None:
+    elsewhere = KEY.replace("ap-northeast-1:111122223333", "us-east-1:999988887777")
+    account, region = parsed(with_option(f"kms_key = '{elsewhere}'")).warnings
+    place = 'entitlement "home", s3[0].kms_key: '
+    assert account.startswith(f"{place}the key is in account 999988887777, the role in 111122223333")
+    assert region.startswith(f"{place}the key is in us-east-1, the account's region is ap-northeast-1")
+
+
+def test_an_account_with_faults_hides_no_fault_of_a_key() -> None:
+    text = with_option("kms_key = 'alias/files'").replace('account = "files"', 'account = "fils"')
+    assert [fault.split(":")[0] for fault in faults(text)] == [
+        'entitlement "home", account',
+        'entitlement "home", s3[0].kms_key',
+    ]
+
+
+def test_faults_behind_a_mixed_scope_are_reported_too() -> None:
+    text = home(
+        s3="[{ bucket = 'corp..home', prefix = 'red', access = 'all' }]",
+        policy_arns='["ReadOnlyAccess"]',
+        scope='"half"',
+    )
+    assert [fault.split(":")[0] for fault in faults(text)] == [
+        'entitlement "home", s3[0].bucket',
+        'entitlement "home", s3[0].prefix',
+        'entitlement "home", s3[0].access',
+        'entitlement "home", policy_arns[0]',
+        'entitlement "home", scope',
+        'entitlement "home"',
+    ]
 
 
 def test_exactly_one_kind_of_scope_is_said() -> None:
@@ -132,6 +240,12 @@ def test_places_that_could_fit_nobodys_policy_are_refused_when_the_file_is_read(
         "arn:aws:iam::111122223333:role/Only",
         "ReadOnlyAccess",
         "arn:aws:iam::aws:policy/*",
+        "arn:aws:iam::111122223333:policy/..",
+        "arn:aws:iam::111122223333:policy/../Only",
+        "arn:aws:iam::111122223333:policy/team/./Only",
+        "arn:aws:iam::111122223333:policy/team//Only",
+        "arn:aws:iam::111122223333:policy/team/",
+        "arn:aws:iam::111122223333:policy/" + "x" * 129,
     ],
 )
 def test_a_managed_policy_is_one_of_the_account_or_of_aws(arn: str) -> None:
@@ -325,6 +439,41 @@ def test_every_group_that_is_not_found_is_a_fault_with_its_place() -> None:
         "entitlement \"home\", groups[0]: no group 'A' under the group base",
         "entitlement \"home\", groups[2]: 2 groups are called 'C': write the DN",
     ]
+
+
+def test_groups_are_looked_up_whatever_faults_the_text_has_each_name_once() -> None:
+    asked = []
+
+    def find(name: str) -> DirectoryGroup:
+        asked.append(name)
+        if name != "A":
+            raise GroupNotResolved(name, 0)
+        return group_named(name)
+
+    text = home(groups='["A", "B"]', duration='"8"') + HOME.replace('"home"', '"other"').replace("All Staff", "B")
+    with pytest.raises(EntitlementsInvalid) as caught:
+        check_entitlements(text.encode(), ATTRIBUTES, find)
+    assert [fault.place for fault in caught.value.faults] == [
+        'entitlement "home", duration',
+        'entitlement "home", groups[1]',
+        'entitlement "other", groups[0]',
+    ]
+    assert asked == ["A", "B"]
+
+
+def test_a_text_without_faults_whose_groups_are_there_is_what_the_parser_reads() -> None:
+    assert check_entitlements(home().encode(), ATTRIBUTES, group_named) == parsed(home())
+
+
+def test_faults_of_the_text_are_reported_though_the_directory_is_away() -> None:
+    def find(_: str) -> DirectoryGroup:
+        raise DirectoryUnavailable("no answer")
+
+    with pytest.raises(EntitlementsInvalid) as caught:
+        check_entitlements(home(duration='"8"').encode(), ATTRIBUTES, find)
+    assert [fault.place for fault in caught.value.faults] == ['entitlement "home", duration']
+    with pytest.raises(DirectoryUnavailable):
+        check_entitlements(home().encode(), ATTRIBUTES, find)
 
 
 def test_a_directory_that_is_away_is_no_fault_of_the_file() -> None:

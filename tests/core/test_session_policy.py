@@ -10,11 +10,20 @@ import pytest
 from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 
-from broker.core.entitlements import Access, S3Location
+from broker.core.entitlements import Access, KmsKey, S3Location
 from broker.core.errors import AttributeUnusable, SessionPolicyTooLong
-from broker.core.session_policy import LONGEST_POLICY, SessionPolicy, compile_session_policy, escape, policy_for
+from broker.core.session_policy import (
+    LONGEST_POLICY,
+    SessionPolicy,
+    compile_session_policy,
+    escape,
+    policy_for,
+    policy_length,
+)
 from tests.core.examples import GOVCLOUD, entitlement, grant, person, place
-from tests.core.iam import matches, may
+from tests.core.iam import allows, matches, may
+
+KEY = KmsKey("arn:aws:kms:ap-northeast-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")
 
 ACTIONS = ["GetObject", "PutObject", "AbortMultipartUpload", "ListMultipartUploadParts", "DeleteObject", "ListBucket"]
 ALLOWED = {
@@ -57,6 +66,75 @@ def test_a_bucket_held_whole_is_listed_whole_though_a_part_of_it_is_held_too() -
     assert may(policy, "ListBucket", "corp", "other/")
     assert not may(policy, "GetObject", "corp", "other/a")
     assert may(policy, "PutObject", "corp", "in/a")
+
+
+def test_a_listing_without_a_prefix_is_not_allowed_below_one() -> None:
+    policy = compiled(S3Location("corp-home", "hanako/", Access.FULL, versions=True))
+    for action in ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"):
+        assert not allows(policy, action, "arn:aws:s3:::corp-home")
+
+
+@pytest.mark.parametrize("access", Access)
+def test_the_location_of_every_bucket_in_scope_can_be_asked_and_of_no_other(access: Access) -> None:
+    policy = compiled(S3Location("corp-home", "hanako/", access))
+    assert allows(policy, "s3:GetBucketLocation", "arn:aws:s3:::corp-home")
+    assert not allows(policy, "s3:GetBucketLocation", "arn:aws:s3:::corp-home-two")
+
+
+@pytest.mark.parametrize("access", Access)
+def test_earlier_versions_are_reached_where_they_are_asked_for_as_the_present_ones_are(access: Access) -> None:
+    asked = S3Location("corp-home", "red/", access, versions=True)
+    other = S3Location("corp-home", "blue/", access)
+    policy = compiled(asked, other)
+    for present, earlier in (("ListBucket", "ListBucketVersions"), ("GetObject", "GetObjectVersion")):
+        assert may(policy, earlier, "corp-home", "red/a") is may(policy, present, "corp-home", "red/a")
+        assert not may(policy, earlier, "corp-home", "blue/a")
+
+
+@pytest.mark.parametrize("access", Access)
+def test_no_access_deletes_a_version_for_good(access: Access) -> None:
+    policy = compiled(S3Location("corp-home", "", access, versions=True, kms_key=KEY))
+    for action in ("DeleteObjectVersion", "PutObjectRetention", "BypassGovernanceRetention", "PutObjectAcl"):
+        assert not may(policy, action, "corp-home", "a")
+
+
+@pytest.mark.parametrize(
+    ("access", "uses"),
+    [
+        (Access.LIST, set()),
+        (Access.READ, {"kms:Decrypt"}),
+        (Access.WRITE, {"kms:Decrypt", "kms:GenerateDataKey"}),
+        (Access.READ_WRITE, {"kms:Decrypt", "kms:GenerateDataKey"}),
+        (Access.FULL, {"kms:Decrypt", "kms:GenerateDataKey"}),
+    ],
+)
+def test_a_key_is_used_through_s3_of_its_region_and_in_no_other_way(access: Access, uses: set[str]) -> None:
+    policy = compiled(S3Location("corp-home", "red/", access, kms_key=KEY), S3Location("corp-log", "", Access.WRITE))
+    asked = ["kms:Decrypt", "kms:GenerateDataKey", "kms:Encrypt", "kms:CreateGrant", "kms:ScheduleKeyDeletion"]
+    through_s3 = {"kms:ViaService": "s3.ap-northeast-1.amazonaws.com"}
+    assert {action for action in asked if allows(policy, action, KEY.arn, **through_s3)} == uses
+    assert not [action for action in asked if allows(policy, action, KEY.arn)]
+    assert not [action for action in asked if allows(policy, action, KEY.arn.replace("key/1", "key/2"), **through_s3)]
+    for service in ("s3.us-east-1.amazonaws.com", "ec2.ap-northeast-1.amazonaws.com"):
+        assert not [action for action in asked if allows(policy, action, KEY.arn, **{"kms:ViaService": service})]
+
+
+def test_a_key_in_china_is_used_through_the_s3_of_that_partition() -> None:
+    key = KmsKey("arn:aws-cn:kms:cn-north-1:777788889999:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+    policy = compile_session_policy([S3Location("corp-home", "", Access.READ, kms_key=key)], "aws-cn").json
+    assert allows(policy, "kms:Decrypt", key.arn, **{"kms:ViaService": "s3.cn-north-1.amazonaws.com.cn"})
+
+
+def test_keys_of_one_region_that_are_used_alike_share_a_statement() -> None:
+    keys = [KmsKey(KEY.arn.replace("1234abcd", f"1234abc{letter}")) for letter in "abc"]
+    places = [S3Location(f"corp-{index}", "", Access.READ, kms_key=key) for index, key in enumerate(keys)]
+    statements = json.loads(compiled(*places))["Statement"]
+    assert [len(one["Resource"]) for one in statements if one["Action"] == "kms:Decrypt"] == [3]
+
+
+def test_a_place_below_another_of_the_same_access_adds_nothing() -> None:
+    outer = S3Location("corp-home", "red/", Access.FULL)
+    assert compiled(outer, S3Location("corp-home", "red/two/", Access.FULL)) == compiled(outer)
 
 
 def test_a_bucket_that_is_only_written_to_is_not_listed() -> None:
@@ -184,19 +262,62 @@ def test_a_policy_is_ascii_within_the_limit_or_refused(places: list[S3Location])
     assert json.dumps(json.loads(policy), separators=(",", ":")) == policy
 
 
-def test_fifteen_prefixes_of_one_bucket_fit() -> None:
-    places = [S3Location("corp-projects", f"project-{number:02d}/", Access.READ_WRITE) for number in range(15)]
+@pytest.mark.parametrize("access", Access)
+def test_fifteen_prefixes_of_one_bucket_fit(access: Access) -> None:
+    # Names of 19 characters, as corp-projects-tokyo/projects/falcon-01/; earlier versions and the bucket's key too.
+    places = [
+        S3Location("corp-projects-tokyo", f"projects/falcon-{number:02d}/", access, versions=True, kms_key=KEY)
+        for number in range(15)
+    ]
     assert len(compiled(*places)) <= LONGEST_POLICY
 
 
-def test_one_prefix_in_fifteen_buckets_fits() -> None:
-    places = [S3Location(f"corp-project-{number:02d}", "shared/", Access.READ_WRITE) for number in range(15)]
+@pytest.mark.parametrize("access", Access)
+def test_one_prefix_in_fifteen_buckets_fits(access: Access) -> None:
+    # A bucket's name of 16 characters and a prefix of 12.
+    places = [S3Location(f"corp-projects-{number:02d}", "shared-data/", access) for number in range(15)]
+    assert {(len(place.bucket), len(place.prefix)) for place in places} == {(16, 12)}
     assert len(compiled(*places)) <= LONGEST_POLICY
 
 
-def test_eight_distinct_pairs_fit() -> None:
-    places = [S3Location(f"corp-bucket-{number}", f"folder-{number}/", Access.READ_WRITE) for number in range(8)]
+@pytest.mark.parametrize("access", Access)
+def test_eight_distinct_pairs_fit(access: Access) -> None:
+    # A bucket's name of 15 characters and a prefix of 14.
+    places = [S3Location(f"corp-projects-{number}", f"team/falcon-{number}/", access) for number in range(8)]
+    assert {(len(place.bucket), len(place.prefix)) for place in places} == {(15, 14)}
     assert len(compiled(*places)) <= LONGEST_POLICY
+
+
+@pytest.mark.parametrize("access", Access)
+def test_six_distinct_pairs_fit_with_earlier_versions_and_a_key(access: Access) -> None:
+    places = [
+        S3Location(f"corp-projects-{number}", f"team/falcon-{number}/", access, versions=True, kms_key=KEY)
+        for number in range(6)
+    ]
+    assert len(compiled(*places)) <= LONGEST_POLICY
+
+
+def test_a_policy_that_is_too_long_says_what_to_shorten() -> None:
+    places = [S3Location("corp-home", f"{'project-' * 5}{number:02d}/", Access.FULL) for number in range(40)]
+    longest = S3Location("corp-shared", "日本語/" * 5, Access.READ)
+    with pytest.raises(SessionPolicyTooLong) as caught:
+        compiled(*places, longest)
+    assert caught.value.limit == LONGEST_POLICY
+    assert caught.value.characters > LONGEST_POLICY
+    assert len(caught.value.places) == 41
+    assert caught.value.places[0] == (longest.name, len("corp-shared/") + 5 * len(r"\u65e5\u672c\u8a9e/"))
+    assert str(caught.value).endswith(
+        f"; the longest are {longest.name} (107 characters), {places[0].name} (53 characters),"
+        f" {places[1].name} (53 characters) and 38 more"
+    )
+
+
+@given(st.text(max_size=20))
+def test_the_length_of_a_literal_is_what_it_takes_in_the_policy(literal: str) -> None:
+    with_it, without = (
+        compiled(S3Location("corp-home", f"{part}/", Access.WRITE)) for part in (f"x{literal.replace('/', '')}", "x")
+    )
+    assert len(with_it) - len(without) == policy_length(literal.replace("/", ""))
 
 
 def test_a_policy_of_the_greatest_length_is_taken_and_one_more_character_is_refused() -> None:
