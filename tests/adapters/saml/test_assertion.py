@@ -1,10 +1,11 @@
-"""The signed response: valid by the OASIS schemas, and accepted by three verifiers that are not our signer."""
+"""The signed response: valid by the OASIS schemas, and accepted by five verifiers that are not our signer."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,33 +15,45 @@ from lxml import etree
 from broker.adapters.saml.assertion import SamlAssertionSigner, saml_time
 from broker.adapters.saml.metadata import build_metadata
 from broker.adapters.signing_keys import FileSigningKey
-from broker.core.assertion import AssertionClaims
+from broker.core.assertion import PRINCIPAL_TAG, AssertionClaims
+from broker.core.partitions import PARTITIONS
 from tests.adapters.saml.claims import ENTITY_ID, SIGN_ON, claims, signed
 from tests.adapters.saml.verifiers import (
     NS,
     Refused,
     check_schema,
+    check_with_pysaml2,
     check_with_python3_saml,
+    check_with_samlsign,
     check_with_signxml,
     check_with_xmlsec1,
 )
-from tests.core.examples import GOVCLOUD
+from tests.core.examples import account_in
 
 ASSERTION = f"{NS['saml']}:Assertion"
 
 
 def verify_with_all(response: bytes, key: FileSigningKey, made: AssertionClaims) -> None:
     check_schema(response, "protocol")
-    check_with_signxml(response, key.certificate_der, "saml:Assertion")
-    check_with_xmlsec1(response, key.certificate_der, ASSERTION)
-    metadata = build_metadata(ENTITY_ID, SIGN_ON, key)
-    check_with_python3_saml(response, metadata, made.recipient, made.audience)
+    check_schema(etree.tostring(assertion_in(response)), "assertion")
+    for verifier in VERIFIERS.values():
+        verifier(response, key, made)
+
+
+def assertion_in(response: bytes) -> etree._Element:
+    found = etree.fromstring(response).find("saml:Assertion", NS)
+    assert found is not None
+    return found
 
 
 VERIFIERS: dict[str, Callable[[bytes, FileSigningKey, AssertionClaims], object]] = {
     "signxml": lambda response, key, _: check_with_signxml(response, key.certificate_der, "saml:Assertion"),
     "xmlsec1": lambda response, key, _: check_with_xmlsec1(response, key.certificate_der, ASSERTION),
+    "samlsign": lambda response, key, made: check_with_samlsign(response, key.certificate_der, made.id),
     "python3-saml": lambda response, key, made: check_with_python3_saml(
+        response, build_metadata(ENTITY_ID, SIGN_ON, key), made.recipient, made.audience
+    ),
+    "pysaml2": lambda response, key, made: check_with_pysaml2(
         response, build_metadata(ENTITY_ID, SIGN_ON, key), made.recipient, made.audience
     ),
 }
@@ -51,8 +64,9 @@ def test_a_response_is_valid_and_accepted_by_every_verifier(key: FileSigningKey)
     verify_with_all(signed(key, made), key, made)
 
 
-def test_a_response_for_another_partition_is_too(key: FileSigningKey) -> None:
-    made = claims(GOVCLOUD)
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_a_response_for_any_partition_is_too(key: FileSigningKey, partition: str) -> None:
+    made = claims(account_in(partition))
     verify_with_all(signed(key, made), key, made)
 
 
@@ -67,6 +81,14 @@ def test_what_a_relying_party_reads_is_what_was_claimed(key: FileSigningKey) -> 
     assert read.get_assertion_id() == made.id
     assert read.get_audiences() == [made.audience]
     assert set(read.get_issuers()) == {ENTITY_ID}
+
+
+def test_pysaml2_reads_what_was_claimed_too(key: FileSigningKey) -> None:
+    made = claims()
+    read = check_with_pysaml2(signed(key, made), build_metadata(ENTITY_ID, SIGN_ON, key), made.recipient, made.audience)
+    assert {name: tuple(values) for name, values in read.ava.items()} == dict(made.attributes)
+    assert read.name_id.text == made.subject
+    assert read.issuer() == ENTITY_ID
 
 
 def found(response: bytes, path: str) -> str:
@@ -187,14 +209,14 @@ def test_a_response_signed_with_another_key_is_refused_though_it_shows_its_own_c
 
 def test_an_old_response_and_one_of_the_future_are_refused(key: FileSigningKey) -> None:
     now = datetime.now(UTC)
-    for shift in (timedelta(hours=-1), timedelta(hours=1)):
+    for shift, verifier in product((timedelta(hours=-1), timedelta(hours=1)), ("python3-saml", "pysaml2")):
         made = claims(
             issue_instant=now + shift,
             not_before=now + shift - timedelta(minutes=1),
             not_on_or_after=now + shift + timedelta(minutes=5),
         )
         with pytest.raises(Refused):
-            VERIFIERS["python3-saml"](signed(key, made), key, made)
+            VERIFIERS[verifier](signed(key, made), key, made)
 
 
 # --- Values that look like markup
@@ -221,6 +243,33 @@ def test_any_text_comes_back_as_it_was_claimed_and_changes_nothing_around_it(
         assert [one.text for one in read.iterfind(".//saml:NameID", NS)] == [subject]
         assert len(read.findall(".//saml:Subject", NS)) == 1
     assert len(root.findall(".//ds:Signature", NS)) == 1
+
+
+TAG_TEXT = st.text(
+    alphabet=st.characters(categories=("L", "N", "Zs", "Zl", "Zp")) | st.sampled_from("_.:/=+-@"), max_size=256
+)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tags=st.dictionaries(TAG_TEXT.map(lambda key: f"k{key[:127]}"), TAG_TEXT, max_size=5),
+    username=XML_TEXT.filter(str.strip),
+    partition=st.sampled_from(sorted(PARTITIONS)),
+)
+def test_any_tags_that_sts_takes_make_a_response_that_the_schemas_and_a_relying_party_take(
+    key: FileSigningKey, tags: dict[str, str], username: str, partition: str
+) -> None:
+    made = claims(account_in(partition))
+    many = {**made.attributes, **{PRINCIPAL_TAG + name: (value,) for name, value in tags.items()}, "who": (username,)}
+    made = claims(account_in(partition), attributes=many)
+    response = signed(key, made)
+    check_schema(response, "protocol")
+    check_schema(etree.tostring(assertion_in(response)), "assertion")
+    check_with_signxml(response, key.certificate_der, "saml:Assertion")
+    read = check_with_python3_saml(response, build_metadata(ENTITY_ID, SIGN_ON, key), made.recipient, made.audience)
+    # It leaves an empty value out.
+    assert {name: tuple(values) or ("",) for name, values in read.get_attributes().items()} == many
+    assert 4 <= len(base64.b64encode(response)) <= 100_000
 
 
 HOSTILE = [

@@ -1,4 +1,9 @@
-"""Verifiers of SAML that are not our signer: the OASIS schemas, signxml, the xmlsec1 command and python3-saml."""
+"""Verifiers of SAML that are not our signer.
+
+The OASIS schemas (by libxml2 and by xmlschema), two service providers (python3-saml, pysaml2), and four readers of XML
+signatures of which three share no code (libxmlsec in the xmlsec1 command and the two providers, signxml, and Apache
+Santuario in Shibboleth's samlsign).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,11 @@ from lxml import etree
 from onelogin.saml2.idp_metadata_parser import OneLogin_Saml2_IdPMetadataParser
 from onelogin.saml2.response import OneLogin_Saml2_Response
 from onelogin.saml2.settings import OneLogin_Saml2_Settings
+from saml2 import BINDING_HTTP_POST
+from saml2.client import Saml2Client
+from saml2.config import SPConfig
+from saml2.response import AuthnResponse
+from saml2.xml import schema as pysaml2_schema
 from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
@@ -38,7 +48,7 @@ def _schema(name: str) -> etree.XMLSchema:
 
 
 def check_schema(document: bytes, name: str) -> None:
-    """Validate against ``protocol`` or ``metadata``.
+    """Validate against ``protocol``, ``assertion`` or ``metadata``, with two engines and two copies of the schemas.
 
     Raises:
         Refused: it is not valid.
@@ -46,6 +56,10 @@ def check_schema(document: bytes, name: str) -> None:
     schema = _schema(name)
     if not schema.validate(etree.fromstring(document)):
         raise Refused(str(schema.error_log))
+    try:
+        pysaml2_schema.validate(document.decode())
+    except pysaml2_schema.XMLSchemaError as error:
+        raise Refused(str(error)) from error
 
 
 def check_with_signxml(document: bytes, certificate_der: bytes, parent: str) -> bytes:
@@ -104,6 +118,63 @@ def check_with_xmlsec1(document: bytes, certificate_der: bytes, element: str) ->
         )
     if done.returncode != 0:
         raise Refused(done.stderr)
+
+
+def check_with_samlsign(document: bytes, certificate_der: bytes, signed_id: str | None) -> None:
+    """Verify with Shibboleth's command.
+
+    Args:
+        document: the whole of it.
+        certificate_der: whose key must have signed.
+        signed_id: of the element that is signed; None for the root.
+
+    Raises:
+        Refused: by the command.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        signed, certificate = Path(folder, "signed.xml"), Path(folder, "certificate.pem")
+        signed.write_bytes(document)
+        certificate.write_text(_pem(certificate_der))
+        which = [] if signed_id is None else ["-id", signed_id]
+        done = subprocess.run(
+            ["samlsign", "-f", signed, "-c", certificate, *which],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    if done.returncode != 0:
+        raise Refused(done.stderr)
+
+
+def check_with_pysaml2(response: bytes, metadata: bytes, recipient: str, audience: str) -> AuthnResponse:
+    """Verify a response as a relying party built on pysaml2 would that was given the metadata.
+
+    Raises:
+        Refused: by pysaml2.
+    """
+    provider = {
+        "endpoints": {"assertion_consumer_service": [(recipient, BINDING_HTTP_POST)]},
+        "allow_unsolicited": True,
+        "want_assertions_signed": True,
+        "want_response_signed": False,
+    }
+    settings = SPConfig().load(
+        {
+            "entityid": audience,
+            "metadata": {"inline": [metadata.decode()]},
+            "service": {"sp": provider},
+            "allow_unknown_attributes": True,
+        }
+    )
+    client = Saml2Client(config=settings)
+    try:
+        read = client.parse_authn_request_response(base64.b64encode(response).decode(), BINDING_HTTP_POST)
+    except Exception as error:
+        raise Refused(str(error)) from error
+    if read is None:
+        raise Refused("pysaml2 gives no reason")
+    return read
 
 
 def check_with_python3_saml(response: bytes, metadata: bytes, recipient: str, audience: str) -> OneLogin_Saml2_Response:
