@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Final, NoReturn, TypeVar
 
 from broker.adapters.directory.bind_answers import describe, refusal
@@ -98,6 +97,7 @@ class Server:
         self.binding = Kept()
         self.back_off_seconds = 0.0
         self.retry_at = 0.0
+        self.left_at = 0.0
 
 
 class Servers:
@@ -108,7 +108,7 @@ class Servers:
         self._bind_password = bind_password
         self._connect_seconds = config.connect_timeout.total_seconds()
         self._operation_seconds = config.operation_timeout.total_seconds()
-        self._tls = _tls_context(config)
+        self._tls = tls_context(config)
         self._servers = tuple(map(Server, config.addresses))
         self._lock = threading.Lock()
         self._refusal: str | None = None
@@ -131,10 +131,11 @@ class Servers:
         failures: list[str] = []
         stop_at = time.monotonic() + self._connect_seconds + self._operation_seconds
         for server in self._candidates():
+            started = time.monotonic()
             try:
                 answer = self._read_from(server, ask)
             except ConnectionFailed as failure:
-                self._leave(server, failure)
+                self._leave(server, failure, started)
                 failures.append(f"{server.address}: {failure}")
             except _ServiceAccountRefused as refusal:
                 self._hold(f"{server.address}: {refusal}")
@@ -155,19 +156,19 @@ class Servers:
             DirectoryUnavailable: no answer.
         """
         failures: list[str] = []
-        # One by one: to be a candidate means to be tried.
-        for server in chain((preferred,), (other for other in self._candidates() if other is not preferred)):
+        for server in self._candidates_after(preferred):
+            started = time.monotonic()
             try:
                 connection = server.binding.take() or self._open(server)
             except ConnectionFailed as failure:
-                self._leave(server, failure)
+                self._leave(server, failure, started)
                 failures.append(f"{server.address}: {failure}")
                 continue
             try:
                 answer = connection.bind(dn, password, time.monotonic() + self._operation_seconds)
             except ConnectionFailed as failure:
                 connection.abandon()
-                self._leave(server, failure)
+                self._leave(server, failure, started)
                 text = f"{server.address}: {failure}, after the password was sent, so no other server is asked"
                 raise DirectoryUnavailable(text) from failure
             server.binding.give_back(connection)
@@ -225,28 +226,59 @@ class Servers:
             raise ConnectionFailed(f"it answered {describe(answer)}")
         raise _ServiceAccountRefused(describe(answer))
 
+    def _candidates_after(self, preferred: Server) -> Iterator[Server]:
+        """That server first, unless it has failed meanwhile: then it would cost the same person a second timeout."""
+        first = preferred if preferred.back_off_seconds == 0.0 else None
+        if first is not None:
+            yield first
+        # One by one: to be a candidate means to be tried.
+        yield from (server for server in self._candidates() if server is not first)
+
     def _candidates(self) -> Iterator[Server]:
-        """Those that are due, in the configured order; then, as a last resort, those that failed lately."""
-        now = time.monotonic()
-        later = []
+        """Those in good standing, in the configured order; then, as a last resort, those that failed lately."""
+        left: list[Server] = []
+        some_are_good = any(server.back_off_seconds == 0.0 for server in self._servers)
         for server in self._servers:
+            if server.back_off_seconds == 0.0:
+                yield server
+                continue
             with self._lock:
+                now = time.monotonic()
                 is_due = server.retry_at <= now
                 if is_due:
                     # One request finds out whether a server is back; the others do not wait for it meanwhile.
-                    server.retry_at = now + server.back_off_seconds
-            if is_due:
-                yield server
+                    server.retry_at = now + self._connect_seconds + self._operation_seconds
+            if not is_due:
+                left.append(server)
+            elif some_are_good:
+                # It may still hang, so nobody's sign-in waits for it.
+                threading.Thread(target=self._try_again, args=(server,), daemon=True).start()
+                left.append(server)
             else:
-                later.append(server)
-        yield from sorted(later, key=lambda server: server.retry_at)
+                yield server
+        yield from sorted(left, key=lambda server: server.retry_at)
 
-    def _leave(self, server: Server, failure: ConnectionFailed) -> None:
+    def _try_again(self, server: Server) -> None:
+        started = time.monotonic()
+        try:
+            server.searching.give_back(self._open_as_service(server))
+        except ConnectionFailed as failure:
+            self._leave(server, failure, started)
+        except _ServiceAccountRefused as refusal:
+            # The others have not refused, and are asked on; trying this one often would lock the service account.
+            self._leave(server, refusal, started, at_least_seconds=_LONGEST_HOLD_SECONDS)
+        else:
+            self._welcome(server)
+
+    def _leave(self, server: Server, failure: Exception, started: float, *, at_least_seconds: float = 0.0) -> None:
+        """Ask the others for a while, longer each time; ``started`` is when what failed was begun."""
         with self._lock:
-            server.back_off_seconds = min(
-                max(server.back_off_seconds * 2, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS
-            )
-            server.retry_at = time.monotonic() + server.back_off_seconds
+            if started < server.left_at:
+                return  # many threads find out at once that one server hangs: that is one failure, not many
+            server.left_at = time.monotonic()
+            doubled = min(max(server.back_off_seconds * 2, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS)
+            server.back_off_seconds = max(doubled, at_least_seconds)
+            server.retry_at = server.left_at + server.back_off_seconds
         server.searching.clear()
         server.binding.clear()
         _log.warning("directory server %s left for %.0f s: %s", server.address, server.back_off_seconds, failure)
@@ -279,8 +311,12 @@ class Servers:
                 raise DirectoryUnavailable(self._refusal)
 
 
-def _tls_context(config: DirectoryConfig) -> ssl.SSLContext:
-    """One context for the life of the adapter: loading the system's CA bundle takes 22 ms."""
+def tls_context(config: DirectoryConfig) -> ssl.SSLContext:
+    """One context for the life of the adapter: loading the system's CA bundle takes 22 ms.
+
+    Raises:
+        SettingsInvalid: the CA file cannot be read.
+    """
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=config.ca_file)
     except (OSError, ssl.SSLError) as error:

@@ -52,6 +52,7 @@ class Proxy:
 
     def __init__(self, files: ServerFiles, backend_port: int) -> None:
         self.requests: list[int] = []
+        self.bound: list[str] = []
         self.connections = 0
         self.behaviour: Callable[[int], Action] = lambda _: Action.FORWARD
         self._backend_port = backend_port
@@ -124,6 +125,8 @@ class Proxy:
         id_length = request[_header(request) + 1]
         tag = request[_header(request) + 2 + id_length]
         self.requests.append(tag)
+        if tag == BIND:
+            self.bound.append(_bound_name(request))
         if tag == UNBIND:
             return False
         action = self.behaviour(tag)
@@ -181,6 +184,14 @@ def _message(stream: socket.socket) -> bytes | None:
         length = int.from_bytes(more, "big")
     body = _exactly(stream, length)
     return None if body is None else head + body
+
+
+def _bound_name(request: bytes) -> str:
+    # BindRequest ::= [APPLICATION 0] SEQUENCE { version INTEGER (03), name OCTET STRING, … }; the name is short here.
+    _, found, rest = request.partition(b"\x02\x01\x03\x04")
+    assert found
+    assert rest[0] < 0x80, "a longer name has a longer length"
+    return rest[1 : 1 + rest[0]].decode()
 
 
 def _exactly(stream: socket.socket, length: int) -> bytes | None:
