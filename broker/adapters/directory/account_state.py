@@ -16,6 +16,7 @@ _PASSWORD_EXPIRED: Final = 0x800000
 
 _NEVER: Final = frozenset({0, 0x7FFFFFFFFFFFFFFF})
 _WINDOWS_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_TICK: Final = (datetime.max.replace(tzinfo=UTC) - _WINDOWS_EPOCH) // timedelta(microseconds=1) * 10
 
 ACTIVE_DIRECTORY_ATTRIBUTES: Final = (
@@ -25,7 +26,7 @@ ACTIVE_DIRECTORY_ATTRIBUTES: Final = (
     "pwdLastSet",
     "lockoutTime",
 )
-OPENLDAP_ATTRIBUTES: Final = ("pwdAccountLockedTime", "pwdReset", "nsAccountLock")
+OPENLDAP_ATTRIBUTES: Final = ("pwdAccountLockedTime", "pwdReset", "nsAccountLock", "accountUnlockTime")
 
 
 def active_directory_state(entry: Entry, now: datetime) -> LoginCause | None:
@@ -51,19 +52,30 @@ def active_directory_state(entry: Entry, now: datetime) -> LoginCause | None:
     return None
 
 
-def openldap_state(entry: Entry, now: datetime) -> LoginCause | None:  # noqa: ARG001 - same shape as the other
+def openldap_state(entry: Entry, now: datetime) -> LoginCause | None:
     """Why OpenLDAP's password policy or 389 Directory Server would refuse this account, or None.
 
-    A lock of the policy counts for as long as the attribute is there. It may have run out, which only the next bind
-    finds out and clears; until then the account is refused.
+    A lock of OpenLDAP's policy counts for as long as the attribute is there. It may have run out, which only the next
+    bind finds out and clears; until then the account is refused. 389 Directory Server writes down when a lock ends.
     """
     if "true" in (value.lower() for value in entry.texts("nsAccountLock")):
         return LoginCause.DISABLED
-    if entry.octets("pwdAccountLockedTime"):
+    if entry.octets("pwdAccountLockedTime") or any(
+        _is_locked_until(text, now) for text in entry.texts("accountUnlockTime")
+    ):
         return LoginCause.LOCKED
     if "TRUE" in entry.texts("pwdReset"):
         return LoginCause.MUST_CHANGE_PASSWORD
     return None
+
+
+def _is_locked_until(written: str, now: datetime) -> bool:
+    """Whether a lock of 389 Directory Server holds; one without an end is written as the year 1970."""
+    try:
+        moment = datetime.strptime(written, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return True  # an administrator's spelling of the time; the next bind clears it once it is over
+    return moment <= _UNIX_EPOCH or now < moment
 
 
 def _moment(ticks: int) -> datetime:

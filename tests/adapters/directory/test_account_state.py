@@ -68,6 +68,10 @@ def test_any_moment_of_expiry_is_before_or_after_any_moment(expires: int, now: d
         ({"nsAccountLock": "true"}, LoginCause.DISABLED),
         ({"nsAccountLock": "TRUE", "pwdAccountLockedTime": "20261123093000Z"}, LoginCause.DISABLED),
         ({"nsAccountLock": "false"}, None),
+        ({"accountUnlockTime": "20261123093001Z"}, LoginCause.LOCKED),
+        ({"accountUnlockTime": "20261123093000Z"}, None),
+        ({"accountUnlockTime": "19700101000000Z"}, LoginCause.LOCKED),
+        ({"accountUnlockTime": "20261123093001.5+0900"}, LoginCause.LOCKED),
     ],
 )
 def test_openldap_and_389_say_why_an_account_may_not_be_used(
