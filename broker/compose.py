@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,14 +20,17 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.migrations import check_ready
 from broker.adapters.database.sessions import SqlSessions
 from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
+from broker.adapters.directory.diagnosis import Questions, diagnose
 from broker.adapters.directory.ldap_directory import LdapDirectory
-from broker.adapters.entitlements_file import EntitlementsFile
+from broker.adapters.entitlements_file import EntitlementsFile, parse_file
 from broker.adapters.saml.assertion import SamlAssertionSigner
 from broker.adapters.saml.metadata import build_metadata
 from broker.adapters.saml.self_check import check_signer
 from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.core.credentials import Secret
 from broker.core.duties import Duty
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, EntitlementsInvalid, SettingsInvalid
+from broker.core.findings import Finding
 from broker.core.issuance import IssuancePorts
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
@@ -74,7 +78,9 @@ class Broker:
     def warn_at_start(self) -> None:
         """Log what would keep everybody out, though the broker can start without it: it may come back."""
         checks: dict[str, Callable[[], object]] = {"directory": self.directory.check}
-        checks |= {duty: partial(self.directory.group, name) for duty, name in self._duty_groups().items() if name}
+        checks |= {
+            duty: partial(self.directory.group, name) for duty, name in _duty_groups(self.settings).items() if name
+        }
         for name, check in checks.items():
             try:
                 check()
@@ -115,12 +121,7 @@ class Broker:
             sessions=sessions,
             attempts=SqlAttempts(self.database),
             limits=limits,
-            throttle=ThrottleLimits(
-                threshold=settings.throttle.threshold,
-                window=settings.throttle.window,
-                device_attempts=settings.throttle.device_attempts,
-                address_attempts=settings.throttle.address_attempts,
-            ),
+            throttle=_throttle_limits(settings),
             username_hash_key=hmac.new(secret_key, b"names that did not resolve", "sha256").digest(),
             clock=utc_now,
         )
@@ -158,12 +159,8 @@ class Broker:
             GroupNotResolved: the configured group is not in the directory.
             DirectoryUnavailable: no answer.
         """
-        name = self._duty_groups()[duty]
+        name = _duty_groups(self.settings)[duty]
         return bool(name) and principal.is_member_of(self.directory.group(name))
-
-    def _duty_groups(self) -> Mapping[Duty, str]:
-        administration = self.settings.administration
-        return {Duty.ADMINISTRATOR: administration.administrators, Duty.AUDITOR: administration.auditors}
 
 
 def signing_keys(settings: Settings) -> SigningKeyFolder:
@@ -199,6 +196,58 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
         keys=signing_keys(settings),
         endpoints=endpoints,
+    )
+
+
+def diagnose_directory(settings: Settings, username: str | None) -> Iterator[Finding]:
+    """Look at the directory's servers with these settings; what the settings themselves lack is found too.
+
+    Args:
+        username: the person to look at; None for anybody.
+    """
+    try:
+        config = _directory_config(settings)
+    except SettingsInvalid as error:
+        yield from map(Finding.of_fault, error.faults)
+        return
+    password: Secret | None = None
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for duty, name in _duty_groups(settings).items():
+        if name:
+            groups[name].append(f"administration.{duty}s")
+    try:
+        password = settings.bind_password()
+    except SettingsInvalid as error:
+        yield from map(Finding.of_fault, error.faults)
+    try:
+        for item in parse_file(settings.entitlements, settings.attributes).entitlements:
+            for index, name in enumerate(item.group_names):
+                groups[name].append(f'entitlement "{item.entitlement.id}", groups[{index}]')
+    except EntitlementsInvalid as error:
+        yield from map(Finding.of_fault, error.faults)
+    yield from diagnose(
+        Questions(
+            config=config,
+            bind_password=password,
+            limits=_throttle_limits(settings),
+            groups=groups,
+            username=username,
+            clock=utc_now,
+        )
+    )
+
+
+def _duty_groups(settings: Settings) -> Mapping[Duty, str]:
+    administration = settings.administration
+    return {Duty.ADMINISTRATOR: administration.administrators, Duty.AUDITOR: administration.auditors}
+
+
+def _throttle_limits(settings: Settings) -> ThrottleLimits:
+    return ThrottleLimits(
+        threshold=settings.throttle.threshold,
+        window=settings.throttle.window,
+        device_attempts=settings.throttle.device_attempts,
+        address_attempts=settings.throttle.address_attempts,
     )
 
 

@@ -29,7 +29,11 @@ HOMES = {
     "hypercorn": ["broker/sandbox/"],
     "sqlalchemy": ["broker/adapters/database/"],
     "alembic": ["broker/adapters/database/"],
-    "cryptography": ["broker/adapters/signing_keys.py", "broker/sandbox/"],
+    "cryptography": [
+        "broker/adapters/signing_keys.py",
+        "broker/adapters/directory/server_certificate.py",
+        "broker/sandbox/",
+    ],
     "flask": ["broker/web/", "broker/app.py", "broker/server.py"],
     "flask_babel": ["broker/web/", "broker/app.py"],
     "werkzeug": ["broker/web/", "broker/app.py"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from broker.core.entitlements import Catalogue
-from broker.core.entitlements_file import parse_entitlements
+from broker.core.entitlements_file import ParsedEntitlements, parse_entitlements
 from broker.core.errors import ConfigurationInvalid, EntitlementsInvalid, EntitlementsUnavailable, Fault
 from broker.core.principal import DirectoryGroup
 
@@ -54,11 +54,7 @@ class EntitlementsFile:
         Raises:
             EntitlementsInvalid: with every fault.
         """
-        try:
-            parse_entitlements(self._read(), self._attributes)
-        except EntitlementsInvalid as error:
-            faults = [Fault(f"{self._path}, {fault.place}", fault.message) for fault in error.faults]
-            raise EntitlementsInvalid(*faults) from error
+        parse_file(self._path, self._attributes)
 
     def catalogue(self) -> Catalogue:
         """The catalogue in force.
@@ -88,7 +84,7 @@ class EntitlementsFile:
 
     def _load(self, last_good: _InForce | None) -> _InForce:
         try:
-            catalogue = parse_entitlements(self._read(), self._attributes).resolve(self._find_group)
+            catalogue = parse_entitlements(_read(self._path), self._attributes).resolve(self._find_group)
         except ConfigurationInvalid as error:
             _log.error("entitlements.rejected", path=str(self._path), faults=[str(fault) for fault in error.faults])
             if last_good is None:
@@ -107,11 +103,26 @@ class EntitlementsFile:
         # The inode's own change too: `cp -p` keeps the time of the content, chmod changes nothing else.
         return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
-    def _read(self) -> bytes:
-        try:
-            if self._path.stat().st_mode & stat.S_IWOTH:
-                # Whoever may write it may give anybody any role.
-                raise EntitlementsInvalid(Fault(str(self._path), f"anybody can write it: chmod o-w {self._path}"))
-            return self._path.read_bytes()
-        except OSError as error:
-            raise EntitlementsInvalid(Fault(str(self._path), f"it cannot be read: {error.strerror}")) from error
+
+def parse_file(path: Path, attributes: Mapping[str, str]) -> ParsedEntitlements:
+    """What the text of a file alone says; the directory is not asked.
+
+    Raises:
+        EntitlementsInvalid: with every fault.
+    """
+    content = _read(path)
+    try:
+        return parse_entitlements(content, attributes)
+    except EntitlementsInvalid as error:
+        faults = [Fault(f"{path}, {fault.place}", fault.message) for fault in error.faults]
+        raise EntitlementsInvalid(*faults) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_mode & stat.S_IWOTH:
+            # Whoever may write it may give anybody any role.
+            raise EntitlementsInvalid(Fault(str(path), f"anybody can write it: chmod o-w {path}"))
+        return path.read_bytes()
+    except OSError as error:
+        raise EntitlementsInvalid(Fault(str(path), f"it cannot be read: {error.strerror}")) from error

@@ -11,6 +11,7 @@ import click
 
 from broker.cli.database import db
 from broker.cli.demo import demo
+from broker.cli.doctor import doctor
 from broker.cli.entitlements import entitlements
 from broker.cli.init import init
 from broker.cli.keys import keys, metadata
@@ -26,5 +27,5 @@ def main() -> None:
     configure_logging(logging.WARNING)
 
 
-for _command in (serve, demo, init, keys, metadata, db, entitlements):
+for _command in (serve, demo, init, doctor, keys, metadata, db, entitlements):
     main.add_command(_command)

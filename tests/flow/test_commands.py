@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -29,6 +30,8 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["keys"],
         ["keys", "new"],
         ["metadata"],
+        ["doctor"],
+        ["doctor", "directory"],
         ["db", "upgrade"],
         ["entitlements", "check"],
         ["entitlements", "explain"],
@@ -152,4 +155,64 @@ def test_settings_that_are_missing_are_said_clearly(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert "none.toml" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_demo(demo: Demo) -> None:
+    ended = broker("doctor", "directory", "--user", "bob", "--settings", str(demo.settings))
+
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert "ok       'bob' is found: bob (Bob Brown)" in ended.stdout
+    assert "Project Falcon" in ended.stdout
+    assert "warning" not in ended.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["directory"]])
+def test_the_doctor_runs_every_check_or_the_one_that_is_named_and_prints_json(demo: Demo, command: list[str]) -> None:
+    ended = broker("doctor", "--json", "--settings", str(demo.settings), *command)
+
+    findings = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert {finding["state"] for finding in findings} == {"ok"}
+    assert "directory" in {finding["check"] for finding in findings}
+    assert set(findings[0]) == {"check", "subject", "state", "what", "advice", "not_tried"}
+
+
+def test_the_doctor_names_each_failure_once_on_stderr_and_never_the_bind_password(demo: Demo, tmp_path: Path) -> None:
+    password = tmp_path / "bind-password"
+    password.write_text("Tr0ub4dor-of-the-service")
+    password.chmod(0o600)
+    changes = {
+        "BROKER_DIRECTORY__BIND_PASSWORD_FILE": str(password),
+        "BROKER_ENTITLEMENTS": str(tmp_path / "none.toml"),
+    }
+    for options in ([], ["--json"]):
+        ended = broker("doctor", "directory", "--settings", str(demo.settings), *options, **changes)
+        assert ended.returncode == 1
+        entitlements, refused = ended.stderr.splitlines()
+        assert f"({tmp_path}/none.toml)" in entitlements
+        assert "wrong-password (directory.bind_password_file" in refused
+        assert "Tr0ub4dor" not in ended.stdout + ended.stderr
+        assert "not tried because of it: clock, people" in ended.stdout or options
+
+
+def test_the_doctor_looks_at_the_servers_though_the_bind_password_is_missing(demo: Demo, tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    ended = broker("doctor", "--settings", str(demo.settings), BROKER_DIRECTORY__BIND_PASSWORD_FILE=str(missing))
+
+    assert ended.returncode == 1
+    assert (
+        ended.stderr
+        == f"broker: settings: {missing} cannot be read: No such file or directory (directory.bind_password_file)\n"
+    )
+    assert "TLS is up" in ended.stdout
+
+
+def test_the_doctor_reports_settings_that_cannot_be_read(tmp_path: Path) -> None:
+    settings = tmp_path / "broker.toml"
+    settings.write_text("[directory]\nkind = 'novell'\n")
+    ended = broker("doctor", "--settings", str(settings))
+
+    assert ended.returncode == 1
+    assert "write one of active-directory, openldap (directory.kind)" in ended.stderr
     assert "Traceback" not in ended.stderr
