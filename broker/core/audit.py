@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -119,14 +120,7 @@ class AuditEvent:
         Anyone can recompute it from an export. Times are UTC with six digits of microseconds and ``Z``. Fields that do
         not apply are left out, so that a field which a later version adds changes no earlier event's hash.
         """
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return canonical_json(
-            {
-                name: canonical_time(value) if isinstance(value, datetime) else value
-                for name, value in values.items()
-                if value is not None
-            }
-        )
+        return canonical_json(event_record({one.name: getattr(self, one.name) for one in fields(self)}))
 
     @property
     def hash(self) -> str:
@@ -184,6 +178,24 @@ class LiveSession:
 def printable(text: str) -> str:
     """The text with U+FFFD for each character that cannot be shown; databases do not take all of those either."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def event_record(values: Mapping[str, str | int | datetime | None]) -> dict[str, str | int]:
+    """The fields of an event as strings and integers; those that do not apply are left out.
+
+    Args:
+        values: by the names of the fields of :class:`AuditEvent`.
+    """
+    return {
+        name: canonical_time(value) if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def record_hash(record: Mapping[str, str | int]) -> str:
+    """SHA-256 of the canonical JSON of a record, hexadecimal."""
+    return hashlib.sha256(canonical_json(record).encode("ascii")).hexdigest()
 
 
 def canonical_json(value: object) -> str:

@@ -12,6 +12,7 @@ from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, AuditPage, L
 from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
+from broker.core.seals import ChainPoint, Checkpoint, Sign
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
@@ -191,6 +192,57 @@ class AuditLog(Protocol):
 
         Raises:
             AuditUnavailable: no answer.
+        """
+
+
+class Seals(Protocol):
+    """The hash chain beside the audit log. Every method raises AuditUnavailable when the database does not answer."""
+
+    def seal(self, sign: Sign, *, limit: int) -> int:
+        """Seal the oldest events that wait, in one transaction with a checkpoint on them.
+
+        One sealer at a time, over all processes and nodes; another waits.
+
+        Args:
+            sign: makes the checkpoint.
+            limit: the most events.
+
+        Returns:
+            How many were sealed.
+
+        Raises:
+            AuditUnavailable: also when the newest seal and checkpoint do not fit; nothing is sealed then.
+        """
+
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The newest; None before the first event was sealed."""
+
+    def point(self, position: int) -> ChainPoint | None:
+        """The chain at a position; None where there is no seal."""
+
+    def oldest_waiting(self) -> datetime | None:
+        """The time of the oldest event that waits to be sealed; None when none does."""
+
+
+class CheckpointSink(Protocol):
+    """A place outside the database where checkpoints are kept: whoever owns the database does not own it."""
+
+    @property
+    def place(self) -> str:
+        """Where, for messages."""
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint there; None when there is none.
+
+        Raises:
+            AuditUnavailable: it cannot be read.
+        """
+
+    def append(self, checkpoint: Checkpoint) -> None:
+        """Keep one durably, unless it or a newer one is there.
+
+        Raises:
+            AuditUnavailable: it cannot be written.
         """
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from broker.adapters.database.engine import Database, cause
+from broker.adapters.database.privileges import grant_least
 from broker.adapters.database.sqlite import create_file
 from broker.core.errors import AuditUnavailable, DatabaseNotReady, Fault
 
@@ -27,7 +28,7 @@ _PATIENCE: Final = timedelta(hours=6)
 _LOCK: Final = 0x42524F4B4552
 
 
-def upgrade(url: str, scripts: Path) -> None:
+def upgrade(url: str, scripts: Path, owner_url: str | None = None) -> None:
     """Bring the database to this version's schema, whole or not at all; a new SQLite file is made.
 
     Several at once are safe: one works, the others wait and find nothing left to do.
@@ -35,13 +36,17 @@ def upgrade(url: str, scripts: Path) -> None:
     Args:
         url: as for Database; on PostgreSQL a user who may create tables.
         scripts: the folder with ``env.py`` and ``versions``.
+        owner_url: PostgreSQL only: the same database as another user, who makes and owns the tables. The user of
+            ``url`` then gets what the broker needs, and can neither change nor remove what the audit holds.
 
     Raises:
-        SettingsInvalid: the address is wrong.
+        SettingsInvalid: an address is wrong.
         DatabaseNotReady: no answer, not allowed, or the schema is of a newer version.
     """
-    with _changing(url) as connection:
+    with _changing(owner_url or url) as connection:
         command.upgrade(_config(scripts, connection), "head")
+        if owner_url is not None:
+            grant_least(connection, url)
 
 
 def downgrade(url: str, scripts: Path, revision: str) -> None:

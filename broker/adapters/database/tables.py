@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, false, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, false, text
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.core.audit import EventKind
@@ -18,6 +18,9 @@ metadata: Final = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+# SQLite takes only INTEGER for the number of a row.
+_Position: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 # One column for each field of AuditEvent, and the event's own hash. Append-only by triggers.
 audit_event: Final = Table(
@@ -62,6 +65,35 @@ audit_username: Final = Table(
     metadata,
     Column("username", ExactText, primary_key=True),
     Column("folded", ExactText, nullable=False),
+)
+
+# The events that wait for their seal; a trigger of audit_event adds each of them.
+seal_queue: Final = Table(
+    "seal_queue",
+    metadata,
+    Column("time", UtcTime, primary_key=True),
+    Column("id", ExactText, primary_key=True),
+)
+
+# The hash chain over the events, in the order they were sealed. Append-only by triggers.
+audit_seal: Final = Table(
+    "audit_seal",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("event_id", ExactText, nullable=False, unique=True),
+    Column("event_hash", ExactText, nullable=False),
+    Column("chain_hash", ExactText, nullable=False),
+)
+
+# What the chain came to, signed. Append-only by triggers.
+audit_checkpoint: Final = Table(
+    "audit_checkpoint",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("chain_hash", ExactText, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("key_id", ExactText, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
 )
 
 sign_in_session: Final = Table(

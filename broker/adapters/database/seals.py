@@ -1,0 +1,290 @@
+"""The hash chain in the database: seal what waits, and read it all for a verification or an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    union_all,
+)
+
+from broker.adapters.database.engine import Database
+from broker.adapters.database.tables import audit_checkpoint, audit_event, audit_seal, seal_queue
+from broker.core.audit import AuditEvent, event_record
+from broker.core.errors import AuditUnavailable
+from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent, Sign, UnsealedEvent, continue_chain
+
+# Any number, the same in every version: PostgreSQL's advisory lock "somebody is sealing".
+_LOCK: Final = 0x5345414C4552
+# A sealer that stops in the middle (its machine was suspended) must not hold the lock for ever.
+_LONGEST_PAUSE: Final = "30s"
+# Rows read at once: an event with its policies is a few kB.
+_ROWS: Final = 1_000
+
+_SEAL: Final = audit_seal.c
+_CHECKPOINT: Final = audit_checkpoint.c
+_EVENT: Final = audit_event.c
+_QUEUE: Final = seal_queue.c
+_RECORD: Final = tuple(field.name for field in fields(AuditEvent))
+
+
+class SqlSeals:
+    """The Seals port on SQLite or PostgreSQL, and what verification reads."""
+
+    def __init__(self, database: Database) -> None:
+        """Use that database; a sealer has one of its own, with one connection, so that no request waits for it."""
+        self._database = database
+
+    def seal(self, sign: Sign, *, limit: int) -> int:
+        """Seal the oldest events that wait, in one transaction with a checkpoint on them.
+
+        Raises:
+            AuditUnavailable: no answer, or the newest seal and checkpoint do not fit.
+        """
+        # Without a lock: most rounds find nothing to do, and on SQLite would hold up a writer for that.
+        if self.oldest_waiting() is None:
+            return 0
+        with self._database.transaction(AuditUnavailable) as connection:
+            _one_sealer(connection)
+            rows = connection.execute(
+                select(_QUEUE.time, _QUEUE.id, _EVENT.hash)
+                .join(audit_event, _EVENT.id == _QUEUE.id)
+                .order_by(_QUEUE.time, _QUEUE.id)
+                .limit(limit)
+            ).all()
+            if not rows:
+                return 0
+            seals = continue_chain(
+                _newest_seal(connection),
+                _newest_signed(connection),
+                [(row.id, row.hash) for row in rows],
+            )
+            connection.execute(
+                insert(audit_seal),
+                [
+                    {
+                        "position": seal.point.position,
+                        "event_id": seal.event_id,
+                        "event_hash": seal.event_hash,
+                        "chain_hash": seal.point.chain_hash,
+                    }
+                    for seal in seals
+                ],
+            )
+            sealed_now = select(_SEAL.event_id).where(_SEAL.position >= seals[0].point.position)
+            connection.execute(
+                delete(seal_queue).where(_QUEUE.time <= rows[-1].time, _QUEUE.id.in_(sealed_now)),
+            )
+            checkpoint = sign(seals[-1].point)
+            connection.execute(
+                insert(audit_checkpoint),
+                {
+                    "position": checkpoint.position,
+                    "chain_hash": checkpoint.chain_hash,
+                    "time": checkpoint.time,
+                    "key_id": checkpoint.key_id,
+                    "signature": checkpoint.signature,
+                },
+            )
+        return len(seals)
+
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The newest; None before the first event was sealed.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        with self._database.reading(AuditUnavailable) as connection:
+            row = connection.execute(
+                select(audit_checkpoint).order_by(_CHECKPOINT.position.desc()).limit(1)
+            ).one_or_none()
+        return None if row is None else _checkpoint(row)
+
+    def point(self, position: int) -> ChainPoint | None:
+        """The chain at a position; None where there is no seal.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        with self._database.reading(AuditUnavailable) as connection:
+            chain_hash = connection.scalar(select(_SEAL.chain_hash).where(_SEAL.position == position))
+        return None if chain_hash is None else _point(position, chain_hash)
+
+    def oldest_waiting(self) -> datetime | None:
+        """The time of the oldest event that waits to be sealed; None when none does.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        with self._database.reading(AuditUnavailable) as connection:
+            return connection.scalar(select(_QUEUE.time).order_by(_QUEUE.time, _QUEUE.id).limit(1))
+
+    def length(self) -> int:
+        """The highest position of a seal or checkpoint; 0 when there is none.
+
+        A verification reads up to there: what is sealed meanwhile is for the next one.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        both = union_all(select(func.max(_SEAL.position)), select(func.max(_CHECKPOINT.position)))
+        with self._database.reading(AuditUnavailable) as connection:
+            return max((found for found in connection.scalars(both) if found is not None), default=0)
+
+    def sealed_events(self, last: int, *, after: int = 0) -> Iterator[SealedEvent]:
+        """Seals with their events, by position; nothing is held open between a thousand and the next.
+
+        Args:
+            last: the last position.
+            after: the position before the first.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        # Named by their place: both tables have columns of one name.
+        columns = [_SEAL.position, _SEAL.event_id, _SEAL.event_hash, _SEAL.chain_hash, _EVENT.id, _EVENT.hash]
+        statement = select(*columns, *(_EVENT[name] for name in _RECORD)).join_from(
+            audit_seal, audit_event, _EVENT.id == _SEAL.event_id, isouter=True
+        )
+        for row in self._by_position(statement, _SEAL.position, last, after):
+            position, event_id, event_hash, chain_hash, found, stored, *values = tuple(row)
+            record = None if found is None else event_record(dict(zip(_RECORD, values, strict=True)))
+            yield SealedEvent(position, event_id, event_hash, chain_hash, record, stored)
+
+    def checkpoints(self, last: int, *, after: int = 0) -> Iterator[Checkpoint]:
+        """Checkpoints by position.
+
+        Args:
+            last: the last position.
+            after: the position before the first.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        for row in self._by_position(select(audit_checkpoint), _CHECKPOINT.position, last, after):
+            yield _checkpoint(row)
+
+    def unsealed(self, waiting_since: datetime, *, limit: int) -> Iterator[UnsealedEvent]:
+        """Events without a seal that do not wait for one, or do since before that; and places without an event.
+
+        Args:
+            waiting_since: an event that is newer may wait.
+            limit: the most of each of these.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        sealed = exists().where(_SEAL.event_id == _EVENT.id)
+        queued = exists().where(_QUEUE.time == _EVENT.time, _QUEUE.id == _EVENT.id)
+        present = exists().where(_EVENT.id == _QUEUE.id)
+        events, queue = select(_EVENT.id, _EVENT.time), select(_QUEUE.id, _QUEUE.time)
+        # Each is one statement, and so one moment: an event that is being sealed is either queued or sealed.
+        questions: tuple[tuple[Select[Any], bool, bool], ...] = (
+            (events.where(~sealed, ~queued).order_by(_EVENT.time, _EVENT.id), False, True),
+            (queue.where(present, _QUEUE.time < waiting_since).order_by(_QUEUE.time, _QUEUE.id), True, True),
+            (queue.where(~present).order_by(_QUEUE.time, _QUEUE.id), True, False),
+        )
+        for statement, is_queued, is_present in questions:
+            with self._database.reading(AuditUnavailable) as connection:
+                rows = connection.execute(statement.limit(limit)).all()
+            for row in rows:
+                yield UnsealedEvent(row.id, row.time, is_queued, is_present)
+
+    def positions_of(self, since: datetime | None, until: datetime | None) -> tuple[int, int] | None:
+        """The first and the last position of the events of a time range; None when there is none.
+
+        Args:
+            since: inclusive; None for all.
+            until: exclusive; None for all.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        statement = select(func.min(_SEAL.position), func.max(_SEAL.position))
+        if since is not None or until is not None:
+            statement = statement.join_from(audit_seal, audit_event, _EVENT.id == _SEAL.event_id)
+        if since is not None:
+            statement = statement.where(_EVENT.time >= since)
+        if until is not None:
+            statement = statement.where(_EVENT.time < until)
+        with self._database.reading(AuditUnavailable) as connection:
+            first, last = connection.execute(statement).one()
+        return None if first is None else (first, last)
+
+    def signed_position(self, position: int) -> int | None:
+        """The position of the first checkpoint there or after it; None when there is none.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        statement = select(_CHECKPOINT.position).where(_CHECKPOINT.position >= position)
+        with self._database.reading(AuditUnavailable) as connection:
+            return connection.scalar(statement.order_by(_CHECKPOINT.position).limit(1))
+
+    def may_be_rewritten(self) -> bool:
+        """Whether the database lets the user that we are change or remove events; on SQLite there are no users.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        if self._database.path is not None:
+            return False
+        allowed = func.has_table_privilege(literal("audit_event"), literal("UPDATE, DELETE, TRUNCATE"))
+        with self._database.reading(AuditUnavailable) as connection:
+            return bool(connection.scalar(select(allowed)))
+
+    def _by_position(
+        self, statement: Select[Any], position: ColumnElement[int], last: int, after: int
+    ) -> Iterator[Row[Any]]:
+        while after < last:
+            page = statement.where(position > after, position <= last).order_by(position).limit(_ROWS)
+            with self._database.reading(AuditUnavailable) as connection:
+                rows = connection.execute(page).all()
+            if not rows:
+                return
+            yield from rows
+            after = rows[-1].position
+
+
+def _one_sealer(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return  # the transaction began with BEGIN IMMEDIATE
+    connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE}'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def _newest_seal(connection: Connection) -> ChainPoint:
+    newest = select(_SEAL.position, _SEAL.chain_hash).order_by(_SEAL.position.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return BEGINNING if row is None else _point(row.position, row.chain_hash)
+
+
+def _newest_signed(connection: Connection) -> ChainPoint:
+    newest = select(_CHECKPOINT.position, _CHECKPOINT.chain_hash).order_by(_CHECKPOINT.position.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return BEGINNING if row is None else _point(row.position, row.chain_hash)
+
+
+def _point(position: int, chain_hash: str) -> ChainPoint:
+    try:
+        return ChainPoint(position, chain_hash)
+    except ValueError as error:
+        raise AuditUnavailable(f"the chain at position {position} was changed: run `broker audit verify`") from error
+
+
+def _checkpoint(row: Row[Any]) -> Checkpoint:
+    return Checkpoint(row.position, row.chain_hash, row.time, row.key_id, row.signature)
