@@ -44,6 +44,19 @@ class CompanyRole:
 
 
 @dataclass(frozen=True)
+class CompanyPolicy:
+    """A managed policy of the company.
+
+    Attributes:
+        name: in its account.
+        statements: of its one version.
+    """
+
+    name: str
+    statements: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True)
 class Account:
     """An account of the company.
 
@@ -52,12 +65,14 @@ class Account:
         name: as people call it.
         roles: that the broker's assertions may enter.
         buckets: bucket name to its files, key to text.
+        policies: managed ones, to narrow sessions with.
     """
 
     id: str
     name: str
     roles: tuple[CompanyRole, ...]
     buckets: Mapping[str, Mapping[str, str]]
+    policies: tuple[CompanyPolicy, ...] = ()
 
     @property
     def provider_arn(self) -> str:
@@ -72,6 +87,11 @@ def _allow(actions: list[str], *resources: str) -> Mapping[str, object]:
 _LIST = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
 _READ = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging"]
 _WRITE = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+
+# A session of the role FinanceReports may do this and no more when it is narrowed by the managed policy, and nothing at
+# all when its tag names another department.
+_OF_AUDITORS: Final = {"StringEquals": {"aws:PrincipalTag/Department": ["Audit", "IT Operations"]}}
+_AUDIT_PAPERS: Final = {"StringLike": {"s3:prefix": "reports/audit/*"}}
 
 FILES = Account(
     id=FILES_ACCOUNT,
@@ -112,6 +132,16 @@ FILES = Account(
             "drafts/forecast-2027.txt": "Not for distribution.\n",
         },
     },
+    policies=(
+        CompanyPolicy(
+            "AuditPapers",
+            (
+                {**_allow(["s3:ListBucket"], "arn:aws:s3:::corp-finance"), "Condition": _OF_AUDITORS | _AUDIT_PAPERS},
+                {**_allow(["s3:GetBucketLocation"], "arn:aws:s3:::corp-finance"), "Condition": _OF_AUDITORS},
+                {**_allow(["s3:GetObject"], "arn:aws:s3:::corp-finance/reports/audit/*"), "Condition": _OF_AUDITORS},
+            ),
+        ),
+    ),
 )
 RESEARCH = Account(
     id=RESEARCH_ACCOUNT,
@@ -198,6 +228,10 @@ def _found_roles(iam: IAMClient, account: Account, metadata: str) -> None:
         iam.create_saml_provider(Name=PROVIDER_NAME, SAMLMetadataDocument=metadata)
     elif iam.get_saml_provider(SAMLProviderArn=account.provider_arn)["SAMLMetadataDocument"] != metadata:
         iam.update_saml_provider(SAMLProviderArn=account.provider_arn, SAMLMetadataDocument=metadata)
+    managed = {policy["PolicyName"] for policy in iam.list_policies(Scope="Local")["Policies"]}
+    for policy in account.policies:
+        if policy.name not in managed:
+            iam.create_policy(PolicyName=policy.name, PolicyDocument=_document(policy.statements))
     existing = {role["RoleName"] for role in iam.list_roles()["Roles"]}
     for role in account.roles:
         if role.name in existing:
@@ -207,8 +241,11 @@ def _found_roles(iam: IAMClient, account: Account, metadata: str) -> None:
             AssumeRolePolicyDocument=json.dumps(trust_policy(account)),
             MaxSessionDuration=role.max_session_hours * _HOUR,
         )
-        policy = {"Version": "2012-10-17", "Statement": list(role.statements)}
-        iam.put_role_policy(RoleName=role.name, PolicyName="S3", PolicyDocument=json.dumps(policy))
+        iam.put_role_policy(RoleName=role.name, PolicyName="S3", PolicyDocument=_document(role.statements))
+
+
+def _document(statements: tuple[Mapping[str, object], ...]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
 def trust_policy(account: Account) -> Mapping[str, object]:

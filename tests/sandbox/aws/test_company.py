@@ -91,12 +91,28 @@ def test_the_entitlements_name_accounts_roles_and_buckets_that_exist() -> None:
         assert value["name"] == accounts[key].name
         assert value["saml_provider"] == accounts[key].provider_arn
         assert value["region"] == REGION
-    assert [e["id"] for e in parsed["entitlement"]] == ["home", "falcon", "finance", "ops"]
+    assert [e["id"] for e in parsed["entitlement"]] == ["home", "falcon", "finance", "ops", "audit-papers"]
     for entitlement in parsed["entitlement"]:
         account = accounts[entitlement["account"]]
         assert entitlement["role"] in {role.name for role in account.roles}
         assert {rule["bucket"] for rule in entitlement.get("s3", [])} <= set(account.buckets)
-        assert ("s3" in entitlement) != (entitlement.get("scope") == "whole-role")
+        assert len(entitlement.keys() & {"s3", "scope", "policy_arns"}) == 1
+        known = {f"arn:aws:iam::{account.id}:policy/{policy.name}" for policy in account.policies}
+        assert set(entitlement.get("policy_arns", [])) <= known
+
+
+def test_the_demo_has_an_entitlement_of_each_kind() -> None:
+    kinds = [entitlement.keys() & {"s3", "scope", "policy_arns"} for entitlement in entitlements()["entitlement"]]
+    assert {kind for found in kinds for kind in found} == {"s3", "scope", "policy_arns"}
+
+
+def test_a_managed_policy_is_made_once_and_says_what_it_should(stand_in: StandIn) -> None:
+    iam = iam_of(stand_in, FILES.id)
+    [policy] = iam.list_policies(Scope="Local")["Policies"]
+    assert policy["Arn"] == f"arn:aws:iam::{FILES.id}:policy/AuditPapers"
+    version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+    written: Any = version["PolicyVersion"]["Document"]
+    assert written["Statement"] == list(FILES.policies[0].statements)
 
 
 def test_no_entitlement_asks_for_longer_than_its_role_allows() -> None:
