@@ -6,6 +6,7 @@ draft-behera-ldap-password-policy-10 section 5.2 (pwdMaxFailure, pwdFailureCount
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ _KEPT_SECONDS: Final = 300.0
 _FILETIMES_IN_A_SECOND: Final = 10_000_000
 # An interval of zero (never, or until an administrator unlocks) still has to be a window; a day is as good as never.
 _AS_GOOD_AS_NEVER: Final = timedelta(days=1)
+
+_log: Final = logging.getLogger(__name__)
 
 SearchWhole = Callable[[Connection, Search, float], Sequence[Entry]]
 
@@ -61,14 +64,16 @@ class LockoutPolicies:
     def policy_of(self, entry: Entry, connection: Connection, deadline: float) -> LockoutPolicy | None:
         """The policy that holds for that person; None where the directory does not say.
 
-        The person's own password settings object goes before the domain's policy. One that the service account may
-        not read counts as not saying: the caller's own limit holds then, not the domain's.
+        The person's own password settings object goes before the domain's policy. By default only administrators of
+        the domain may read one; the domain's policy is then as strict a guess as can be made.
         """
         (own,) = self.person_attributes
         dn = entry.text(own)
         if dn is not None:
             names = _PASSWORD_SETTINGS if self._active_directory else _PPOLICY
-            return self._policy_at(dn, names, connection, deadline)
+            policy = self._policy_at(dn, names, connection, deadline)
+            if policy is not None or not self._active_directory:
+                return policy
         if not self._active_directory:
             return None
         return self._policy_at(domain_of(entry.dn), _DOMAIN, connection, deadline)
@@ -82,6 +87,12 @@ class LockoutPolicies:
         attributes = tuple(name for name in (names.threshold, names.window, names.enabled) if name)
         found = self._search(connection, Search(dn, Scope.BASE, everything(), attributes), deadline)
         policy = _policy(found[0], names) if found else None
+        if policy is None and names is _PASSWORD_SETTINGS:
+            _log.warning(
+                "the lock-out threshold of %s may not be read by the service account: strangers may be able to lock "
+                "people out; let it read that entry, or keep throttle.threshold below what it says",
+                dn,
+            )
         with self._lock:
             self._kept[dn] = (now + _KEPT_SECONDS, policy)
         return policy

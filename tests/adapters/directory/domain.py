@@ -19,6 +19,9 @@ OPERATOR_DN: Final = f"CN=Operator,OU=Services,{BASE}"
 OPERATOR_PASSWORD: Final = "Operator's passwörd 1"
 
 LOCKOUT_THRESHOLD: Final = 3
+# Of the password settings objects that hold for one person, for a group, and for one person but unknown to us.
+GUARDED_THRESHOLD: Final = 2
+EXECUTIVES_THRESHOLD: Final = 6
 # In Windows' FILETIME: the year 2012, long ago for an account and for a password.
 LONG_AGO: Final = "130000000000000000"
 IN_2100: Final = "157469184000000000"
@@ -35,6 +38,7 @@ NESTED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Staff": (("bruno",), ("Technology",)),
     "Everyone Else": ((), ("Staff",)),
     "Finance": (("bruno",), ()),
+    "Executives": (("director",), ()),
 }
 MAILING_LIST: Final = "Newsletter"
 PLAIN_PEOPLE: Final = (
@@ -48,6 +52,9 @@ PLAIN_PEOPLE: Final = (
     "watched",
     "typist",
     "besieged",
+    "guarded",
+    "director",
+    "sealed",
 )
 
 
@@ -127,6 +134,38 @@ def members() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for unit in ("East", "West"):
         yield f"CN=Operators,OU={unit},{GROUPS}", f"Operators {unit}", ()
     yield f"CN=Directory Operators,{GROUPS}", "Directory Operators", (OPERATOR_DN,)
+
+
+def password_settings() -> Iterator[str]:
+    """Password settings objects; all but the last may be read by everybody who has signed in."""
+    for precedence, (name, threshold, person_or_group) in enumerate(
+        (
+            ("Guarded", GUARDED_THRESHOLD, person_dn("guarded")),
+            ("Executives", EXECUTIVES_THRESHOLD, group_dn("Executives")),
+            ("Sealed", GUARDED_THRESHOLD, person_dn("sealed")),
+        ),
+        start=1,
+    ):
+        readers = "" if name == "Sealed" else "(A;;RPLCRC;;;AU)"
+        half_an_hour = str(-30 * 60 * 10_000_000)
+        yield entry(
+            f"CN={name},CN=Password Settings Container,CN=System,{BASE}",
+            {
+                "objectClass": ("top", "msDS-PasswordSettings"),
+                "nTSecurityDescriptor": f"D:(A;;RPWPCRCCDCLCLORCWOWDSDDTSW;;;DA){readers}",
+                "msDS-PasswordSettingsPrecedence": str(precedence),
+                "msDS-LockoutThreshold": str(threshold),
+                "msDS-LockoutObservationWindow": half_an_hour,
+                "msDS-LockoutDuration": half_an_hour,
+                "msDS-PasswordComplexityEnabled": "TRUE",
+                "msDS-PasswordReversibleEncryptionEnabled": "FALSE",
+                "msDS-PasswordHistoryLength": "24",
+                "msDS-MinimumPasswordLength": "7",
+                "msDS-MinimumPasswordAge": "0",
+                "msDS-MaximumPasswordAge": str(-42 * 24 * 3600 * 10_000_000),
+                "msDS-PSOAppliesTo": person_or_group,
+            },
+        )
 
 
 def group(dn: str, account: str, *extra: tuple[str, tuple[str, ...]]) -> str:

@@ -35,6 +35,7 @@ def provision(folder: Path) -> None:
     _ldb("ldbadd", database, "".join(domain.group(dn, account) for dn, account, _ in domain.members()))
     additions = [domain.addition(dn, members) for dn, _, members in domain.members() if members]
     _ldb("ldbmodify", database, "".join(additions))
+    _ldb("ldbadd", database, "".join(domain.password_settings()))
     # A password's age and hours of sign-in cannot be set from outside; the first is written past the rules.
     aged = f"dn: {domain.person_dn('stale')}\nchangetype: modify\nreplace: pwdLastSet\npwdLastSet: {domain.LONG_AGO}\n"
     _ldb("ldbmodify", folder / "private" / "sam.ldb.d" / _PARTITION, aged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,13 +13,21 @@ from broker.core.credentials import Secret
 from broker.core.errors import LoginRejected, LoginThrottled
 from broker.core.login import LoginAttempt, LoginPorts, log_in
 from broker.core.sessions import SessionLimits
-from broker.core.throttle import ThrottleLimits
+from broker.core.throttle import LockoutPolicy, ThrottleLimits
 from tests.adapters.directory import domain
 from tests.adapters.directory.domain import password_of
-from tests.adapters.directory.test_active_directory import controller, directory
+from tests.adapters.directory.samba import Samba
+from tests.adapters.directory.test_active_directory import controller, directory, directory_on
 from tests.fakes import MemoryAttempts, MemoryAuditLog, MemorySessions
 
 __all__ = ["controller", "directory"]
+
+
+@pytest.fixture
+def on_samba(samba: Samba) -> Iterator[LdapDirectory]:
+    directory = directory_on(samba)
+    yield directory
+    directory.close()
 
 
 def ports_over(directory: LdapDirectory) -> LoginPorts:
@@ -46,21 +55,47 @@ def test_the_domains_policy_is_read(directory: LdapDirectory) -> None:
     assert policy.window > timedelta()
 
 
+@pytest.mark.parametrize(
+    ("username", "threshold"),
+    [("guarded", domain.GUARDED_THRESHOLD), ("director", domain.EXECUTIVES_THRESHOLD)],
+)
+def test_a_password_settings_object_of_the_person_or_of_a_group_goes_before_the_domains_policy(
+    on_samba: LdapDirectory, username: str, threshold: int
+) -> None:
+    policy = on_samba.find(username).lockout
+    assert policy == LockoutPolicy(threshold, timedelta(minutes=30))
+    assert besieged(on_samba, username) == threshold - 1
+
+
+def test_where_a_password_settings_object_may_not_be_read_the_domains_policy_holds_and_the_log_says_so(
+    on_samba: LdapDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert on_samba.find("sealed").lockout == on_samba.find("besieged").lockout
+    (warning,) = [record.getMessage() for record in caplog.records if "Sealed" in record.getMessage()]
+    assert "may not be read" in warning
+    assert "throttle.threshold" in warning
+
+
 def test_strangers_with_every_name_form_and_even_the_cookie_cannot_lock_anybody_out(directory: LdapDirectory) -> None:
+    assert besieged(directory, "besieged") == domain.LOCKOUT_THRESHOLD - 1
+
+
+def besieged(directory: LdapDirectory, username: str) -> int:
+    """Thirty guesses by strangers, half of them with the person's cookie, and then the person; how many got through."""
     ports = ports_over(directory)
-    principal = directory.find("besieged").principal
+    principal = directory.find(username).principal
     refusals: list[str] = []
     for number in range(30):
-        name = ("besieged", "BESIEGED", "besieged@corp.example", "CORP\\besieged")[number % 4]
+        name = (username, username.upper(), f"{username}@corp.example", f"CORP\\{username}")[number % 4]
         device = principal.id if number % 2 else None
         with pytest.raises((LoginRejected, LoginThrottled)) as refused:
             log_in(attempt(name, f"guess {number}", device), ports)
         refusals.append(type(refused.value).__name__)
 
-    assert refusals.count("LoginRejected") == domain.LOCKOUT_THRESHOLD - 1
     # The directory itself still takes the right password: nothing is locked.
-    proved = directory.prove(directory.find("besieged"), Secret(password_of("besieged")))
-    assert proved.username == "besieged"
+    proved = directory.prove(directory.find(username), Secret(password_of(username)))
+    assert proved.username == username
+    return refusals.count("LoginRejected")
 
 
 def test_a_name_that_is_nobodys_costs_a_bind_and_counts_for_nobody(directory: LdapDirectory) -> None:
