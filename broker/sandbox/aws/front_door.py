@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape as escape_markup
 
 from lxml import etree
 
+from broker.sandbox.aws import s3_encryption
 from broker.sandbox.aws.authorization import Holder, NotAuthorizedError, Permission, authorize
 from broker.sandbox.aws.ministack_plugin import IncompleteBodyError, Ministack, Response, Role
 from broker.sandbox.aws.organization import Administrator
@@ -279,6 +280,19 @@ class FrontDoor:
         permission = Permission(need.action, need.resource, self._context(caller, request, now, keys))
         authorize(self._holder(caller), permission, policy, owner)
 
+    def _require_key(
+        self, caller: Caller, request: _Request, bucket: str, key: tuple[str, tuple[str, ...]], now: datetime
+    ) -> None:
+        """Check what S3 asks of KMS on the caller's behalf."""
+        named, actions = key
+        if not named or not isinstance(caller, Session):
+            return
+        region = self._ministack.bucket_region(bucket) or request.region
+        arn = s3_encryption.key_arn(named, region, self._ministack.bucket_owner(bucket) or caller.account)
+        context = self._context(caller, request, now, {"kms:viaservice": f"s3.{region}.amazonaws.com"})
+        for action in actions:
+            authorize(self._holder(caller), Permission(action, arn, context))
+
     # --- what
 
     def _security_token_service(self, request: _Request, caller: Caller, request_id: str, now: datetime) -> Response:
@@ -339,6 +353,10 @@ class FrontDoor:
             return await self._batch_delete(request, caller, asked, (headers, body), now)
         for need in asked.needs:
             self._require_s3(caller, request, need, now)
+        if asked.copy_source:
+            await self._require_key_of_source(caller, request, asked, now)
+        default = self._ministack.default_encryption(asked.bucket)
+        self._require_key(caller, request, asked.bucket, s3_encryption.writing(asked, headers, default), now)
         if asked.needs[0].action == "s3:PutBucketPolicy":
             _check_bucket_policy(body)
         if not asked.bucket and isinstance(caller, Administrator):
@@ -347,7 +365,22 @@ class FrontDoor:
         if response[0] == 404 and asked.key and request.method in {"GET", "HEAD"}:  # noqa: PLR2004  HTTP
             # Whoever may not list the bucket is not told that a key is missing (GetObject, "Permissions").
             self._require_s3(caller, request, Need("s3:ListBucket", asked.bucket, ""), now)
+        answered = {name.lower(): value for name, value in response[1].items()}
+        self._require_key(caller, request, asked.bucket, s3_encryption.reading(asked, answered), now)
         return response
+
+    async def _require_key_of_source(self, caller: Caller, request: _Request, asked: S3Request, now: datetime) -> None:
+        path, _, version = asked.copy_source.partition("?versionId=")
+        bucket = path.partition("/")[0]
+        owner = self._ministack.bucket_owner(bucket)
+        if owner is None:
+            return  # the copy itself is answered with that
+        query = {"versionId": [unquote(version)]} if version else {}
+        _, headers, _ = await self._ministack.s3_request(
+            owner, request.region, "HEAD", "/" + unquote(path), {}, b"", query
+        )
+        source = {name.lower(): value for name, value in headers.items()}
+        self._require_key(caller, request, bucket, s3_encryption.copying(source), now)
 
     def _bucket_elsewhere(self, request: _Request, asked: S3Request) -> Response | None:
         """The answer when the bucket is in another region than the signature's, or None.

@@ -179,6 +179,11 @@ class Ministack:
         stored = self._s3._multipart_uploads.get_scoped(self.bucket_owner(bucket), None, upload_id)  # noqa: SLF001
         return (stored["bucket"], stored["key"]) if stored else None
 
+    def default_encryption(self, bucket: str) -> dict[str, str]:
+        """What a bucket does with objects that come without a word about encryption, as headers would say it."""
+        with self._responses.request_scope(self.bucket_owner(bucket), "us-east-1"):
+            return dict(self._s3._bucket_default_sse_headers(bucket))  # noqa: SLF001
+
     def bucket_policy(self, bucket: str) -> str | None:
         """The policy document of a bucket, or None."""
         document = self._s3._bucket_policies.get_scoped(self.bucket_owner(bucket), None, bucket)  # noqa: SLF001

@@ -229,9 +229,9 @@ def _bucket_request(method: str, bucket: str, query: dict[str, str], body: bytes
     action = _BUCKET_ACTIONS.get((method, subresource))
     if action is None:
         raise _not_implemented() if subresource else _not_allowed()
-    keys = {f"s3:{name}": query[name] for name in ("prefix", "delimiter", "max-keys") if name in query}
-    if not action.startswith("s3:List"):
-        keys = {}
+    # Only these two have such condition keys; a listing of uploads cannot be limited to a prefix.
+    listed = ("prefix", "delimiter", "max-keys") if action in {"s3:ListBucket", "s3:ListBucketVersions"} else ()
+    keys = {f"s3:{name}": query[name] for name in listed if name in query}
     return S3Request(method, bucket, "", kept, (Need(action, bucket, "", keys),))
 
 

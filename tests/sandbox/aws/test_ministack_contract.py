@@ -34,6 +34,7 @@ FUNCTIONS = {
         "region_mismatch_error": ["method", "bucket", "key", "headers", "query_params", "signed", "home"],
         "bucket_region": ["name"],
         "_bucket_owner_account": ["name"],
+        "_bucket_default_sse_headers": ["bucket_name"],
         "get_state": [],
         "load_persisted_state": ["data"],
     },

@@ -95,6 +95,15 @@ def test_a_listing_without_prefix_is_refused(alice: S3Client) -> None:
     assert code(lambda: alice.head_bucket(Bucket="corp-home")) == "403"
 
 
+def test_a_listing_of_uploads_cannot_be_limited_to_a_prefix(stand_in: StandIn, assume: Assume) -> None:
+    # The service authorization reference gives s3:ListBucketMultipartUploads no such condition key.
+    policy = home_policy("alice/")
+    policy["Statement"][1]["Action"] = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+    s3 = s3_client(stand_in.aws_endpoint, assume(policy=policy)["Credentials"])
+    assert keys(s3.list_objects_v2(Bucket="corp-home", Prefix="alice/notes/")) == ["alice/notes/2026-plan.txt"]
+    assert code(lambda: s3.list_multipart_uploads(Bucket="corp-home", Prefix="alice/")) == "AccessDenied"
+
+
 @pytest.mark.parametrize("key", ["alice-two/welcome.txt", "alice", "bob/welcome.txt", "/alice/welcome.txt", "Alice/x"])
 def test_no_other_key_can_be_read_written_or_deleted(alice: S3Client, key: str) -> None:
     assert code(lambda: alice.get_object(Bucket="corp-home", Key=key)) == "AccessDenied"
