@@ -27,6 +27,9 @@ _SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 _DS = "http://www.w3.org/2000/09/xmldsig#"
 _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 _BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
+_KNOWN_CONDITIONS = frozenset(
+    f"{{{_SAML}}}{name}" for name in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")
+)
 _ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 _EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _INCLUSIVE_NAMESPACES = f"{{{_EXCLUSIVE_C14N}}}InclusiveNamespaces"
@@ -38,6 +41,7 @@ _DIGEST_METHODS = frozenset({
 })  # fmt: skip
 
 MAX_BASE64_CHARACTERS = 100_000
+_LINE_BREAKS = str.maketrans("", "", " \t\r\n")
 REDEEM_WITHIN = timedelta(minutes=5)
 # AWS publishes no tolerance. An IssueInstant further ahead than this is no clock drift of one machine room.
 _FUTURE_TOLERANCE = timedelta(seconds=60)
@@ -49,9 +53,9 @@ _TAG = _ATTRIBUTES + "PrincipalTag:"
 xmlsec.enable_debug_trace(False)  # it would write to standard error  # noqa: FBT003  the library's own signature
 
 _NAME = re.compile(r"[a-zA-Z_0-9+=,.@-]{2,64}")
-_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
-_PROVIDER_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:saml-provider/.+")
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", re.ASCII)
+_PROVIDER_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:saml-provider/.+", re.ASCII)
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", re.ASCII)
 _MAX_TAGS = 50
 _MAX_TAG_KEY = 128
 _MAX_TAG_VALUE = 256
@@ -135,7 +139,7 @@ def _parse(encoded: str) -> etree._Element:
     if len(encoded) > MAX_BASE64_CHARACTERS:
         raise AssertionRefusedError("Invalid base64 SAMLResponse")
     try:
-        document = base64.b64decode("".join(encoded.split()), validate=True)
+        document = base64.b64decode(encoded.translate(_LINE_BREAKS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise AssertionRefusedError("Invalid base64 SAMLResponse") from error
     try:
@@ -187,6 +191,8 @@ def _check_signatures(response: etree._Element, assertion: etree._Element, provi
 
 def _is_plain_signature(signature: etree._Element, signed_id: str) -> bool:
     """Whether the signature covers exactly the element that holds it, with strong algorithms and no surprises."""
+    if any(True for _ in signature.iter(etree.Comment)):  # it would split a digest in two for some readers
+        return False
     parts = [child for child in signature if child.tag != f"{{{_DS}}}KeyInfo"]
     if not _are(parts, "SignedInfo", "SignatureValue"):
         return False
@@ -203,6 +209,7 @@ def _is_plain_signature(signature: etree._Element, signed_id: str) -> bool:
         and method.get("Algorithm") in _SIGNATURE_METHODS
         and len(method) == 0
         and digest.get("Algorithm") in _DIGEST_METHODS
+        and len(digest) == 0
         and [t.get("Algorithm") for t in transforms] == [_ENVELOPED, _EXCLUSIVE_C14N]
         and all(child.tag == _INCLUSIVE_NAMESPACES for t in (*transforms, canonicalization) for child in t)
     )
@@ -259,6 +266,9 @@ def _check_times(assertion: etree._Element, confirmed_until: datetime, now: date
     conditions = assertion.findall(f"{{{_SAML}}}Conditions")
     if len(conditions) != 1:
         raise AssertionRefusedError("Invalid SAMLResponse: exactly one Conditions element is required")
+    if not _KNOWN_CONDITIONS.issuperset(child.tag for child in conditions[0].iterchildren("*")):
+        # SAML Core 2.5.1.1: with a condition that is not understood, nobody can say that the assertion is valid.
+        raise AssertionRefusedError("Invalid SAMLResponse: a condition is not understood")
     not_before = conditions[0].get("NotBefore")
     not_on_or_after = conditions[0].get("NotOnOrAfter")
     if now - issued > REDEEM_WITHIN:
