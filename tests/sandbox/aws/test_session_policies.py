@@ -58,7 +58,7 @@ def everything(admin_iam: IAMClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def objects(admin_s3: S3Client) -> None:
+def objects(admin_s3: S3Client) -> Iterator[None]:
     where: Any = {"LocationConstraint": REGION}
     for bucket in (BUCKET, OTHER_BUCKET, SEALED_BUCKET):
         admin_s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
@@ -72,6 +72,12 @@ def objects(admin_s3: S3Client) -> None:
     for key in ("red/a.txt", "red/b/c.txt"):
         admin_s3.put_object(Bucket=BUCKET, Key=key, Body=b"mine")
         admin_s3.put_object(Bucket=OTHER_BUCKET, Key=key, Body=b"foreign")
+    yield
+    for bucket in (BUCKET, OTHER_BUCKET, SEALED_BUCKET):
+        found = admin_s3.list_object_versions(Bucket=bucket)
+        for one in [*found.get("Versions", []), *found.get("DeleteMarkers", [])]:
+            admin_s3.delete_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
+        admin_s3.delete_bucket(Bucket=bucket)
 
 
 @pytest.fixture(scope="module")
