@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from broker.core.entitlements import (
     Narrowing,
     S3Location,
     Use,
+    WholeRoleScope,
     authorize,
     lesser_access,
 )
@@ -41,22 +43,26 @@ class Card:
     Attributes:
         uses: those that the entitlement allows and the portal has.
         places: in S3, filled in for the person; empty when the scope is not S3.
-        policy_names: of the managed policies, when the scope is made of them.
+        policy: the session policy of the forms' defaults, as text to read; None when the scope is not S3.
+        policy_arns: managed policies, when the scope is made of them.
         tags: session tags, filled in.
         durations: to choose from, shortest first; the default is among them.
         scopes: names of places to choose from; empty when there is no choice.
         can_be_read_only: whether reading only would be less, and something.
+        is_whole_role: whether nothing narrows the role.
         fault: why it cannot be used as it is; None when it can.
     """
 
     entitlement: Entitlement
     uses: tuple[Use, ...]
     places: tuple[S3Location, ...]
-    policy_names: tuple[str, ...]
+    policy: str | None
+    policy_arns: tuple[str, ...]
     tags: Mapping[str, str]
     durations: tuple[timedelta, ...]
     scopes: tuple[str, ...]
     can_be_read_only: bool
+    is_whole_role: bool
     fault: Shown | None
 
 
@@ -72,11 +78,13 @@ def card_for(principal: Principal, entitlement: Entitlement, now: datetime) -> C
     """
     places: tuple[S3Location, ...] = ()
     tags: Mapping[str, str] = {}
+    policy: str | None = None
     fault: Shown | None = None
     try:
         preview = authorize(principal, entitlement, entitlement.uses[0], Narrowing(), now)
         places, tags = preview.locations or (), preview.tags
-        policy_for(preview)
+        compiled = policy_for(preview)
+        policy = _readable(compiled.json) if compiled is not None else None
     except (AttributeUnusable, SessionPolicyTooLong) as refusal:
         fault = shown(refusal)
     names = tuple(dict.fromkeys(place.name for place in places))
@@ -85,15 +93,20 @@ def card_for(principal: Principal, entitlement: Entitlement, now: datetime) -> C
         entitlement=entitlement,
         uses=tuple(use for use in OFFERED_USES if use in entitlement.uses),
         places=places,
-        policy_names=tuple(arn.rsplit("/", 1)[-1] for arn in scope.policy_arns)
-        if isinstance(scope, ManagedPolicyScope)
-        else (),
+        policy=policy,
+        policy_arns=scope.policy_arns if isinstance(scope, ManagedPolicyScope) else (),
         tags=tags,
         durations=_durations(entitlement),
         scopes=names if len(names) > 1 else (),
         can_be_read_only=_can_be_read_only(places),
+        is_whole_role=isinstance(scope, WholeRoleScope),
         fault=fault,
     )
+
+
+def _readable(policy: str) -> str:
+    """The same document, indented, its characters as people write them."""
+    return json.dumps(json.loads(policy), indent=2, ensure_ascii=False)
 
 
 def _durations(entitlement: Entitlement) -> tuple[timedelta, ...]:

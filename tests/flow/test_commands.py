@@ -35,6 +35,7 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["db", "upgrade"],
         ["entitlements", "check"],
         ["entitlements", "explain"],
+        ["entitlements", "simulate"],
     ],
 )
 def test_every_command_has_help(command: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,21 @@ import pytest
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template, Use
 from broker.core.errors import GroupNotResolved
 from tests.fakes import Person, group_named, person_named
-from tests.web.world import ADA, ADMINISTRATORS, AUDREY, HANAKO, HOME, INCOMPLETE, KEN, NOBODY, STAFF, Browser, World
+from tests.web.world import (
+    ADA,
+    ADMINISTRATORS,
+    AUDREY,
+    HANAKO,
+    HOME,
+    INCOMPLETE,
+    KEN,
+    MANAGED,
+    NOBODY,
+    STAFF,
+    WHOLE,
+    Browser,
+    World,
+)
 
 
 def card(page: str, name: str) -> str:
@@ -92,6 +107,102 @@ def test_every_kind_of_access_has_words(kind: Access, world: World) -> None:
     world.entitlements.loaded = Catalogue(entitlements=(replace(HOME, scope=scope),), sha256="ab" * 32)
 
     assert re.search(rf'<span class="access access-{kind.value}">[A-Z][a-z, ]+</span>', home_of(world, HANAKO))
+
+
+SENTENCES = {
+    Access.LIST: "See the names of the files here. You cannot open, add, change or delete any.",
+    Access.READ: "List and read everything here. You cannot add, change or delete anything.",
+    Access.WRITE: "Add files here, and replace those of the same name. You cannot see, read or delete what is there.",
+    Access.READ_WRITE: "List and read everything here, add files and replace them. You cannot delete anything.",
+    Access.FULL: "List and read everything here, add files, replace and delete them.",
+}
+
+
+def explanation(card_html: str) -> str:
+    found = re.search(r'<details class="explanation">(.*?)</details>', card_html, re.DOTALL)
+    assert found, card_html
+    assert "What will this let me do?" in found.group(1)
+    return found.group(1)
+
+
+@pytest.mark.parametrize("kind", list(Access), ids=str)
+def test_a_card_says_in_a_sentence_what_each_access_is_and_is_not(kind: Access, world: World) -> None:
+    scope = S3Scope((S3LocationTemplate("corp-home", Template("{username}/"), kind),))
+    world.entitlements.loaded = Catalogue(entitlements=(replace(HOME, scope=scope),), sha256="ab" * 32)
+
+    assert f'<p class="place-words">{SENTENCES[kind]}</p>' in card(home_of(world, HANAKO), "My files")
+
+
+def test_a_card_says_for_what_and_for_how_long(world: World) -> None:
+    page = home_of(world, KEN)
+
+    home = card(page, "My files")
+    assert "<dd>AWS console</dd><dd>Terminal and programs</dd>" in home
+    assert "<dd>8 hours, up to 12 hours if you choose</dd>" in home
+    assert "<dd>Terminal and programs</dd>" in card(page, "Service logs")
+    assert "<dd>1 hour</dd>" in card(page, "Look around")
+
+
+def test_the_policy_on_the_card_is_the_one_that_a_session_gets(hanako: Browser, world: World) -> None:
+    explained = explanation(card(hanako.get("/").text, "My files"))
+    shown = re.search(
+        r'<pre class="code" tabindex="0" role="region" aria-label="([^"]+)">(.*?)</pre>', explained, re.DOTALL
+    )
+    assert shown
+    assert shown.group(1) == "Session policy of My files"
+
+    hanako.post("/issue/home/credentials")
+
+    ((_, given),) = world.token_service.exchanged
+    assert given is not None
+    assert json.loads(unescape(shown.group(2))) == json.loads(given.json)
+
+
+def test_a_policy_on_a_card_shows_names_as_people_write_them(world: World) -> None:
+    scope = S3Scope((S3LocationTemplate("corp-home", Template("{department}/"), Access.READ),))
+    world.entitlements.loaded = Catalogue(entitlements=(replace(HOME, scope=scope),), sha256="ab" * 32)
+
+    assert "arn:aws:s3:::corp-home/開発部/*" in unescape(explanation(home_of(world, KEN)))
+
+
+def test_managed_policies_are_named_and_their_content_is_not_claimed(world: World) -> None:
+    look = card(home_of(world, KEN), "Look around")
+
+    assert "<li><code>ReadOnlyAccess</code></li>" in look
+    explained = explanation(look)
+    assert "this portal cannot show what they say" in explained
+    assert "<code>arn:aws:iam::aws:policy/ReadOnlyAccess</code>" in explained
+    assert "<pre" not in explained
+
+
+def test_the_whole_role_is_marked_as_such(world: World) -> None:
+    page = home_of(world, KEN)
+
+    operate = card(page, "Operate the workbench")
+    assert '<span class="access access-full">The whole role, not narrowed</span>' in operate
+    explained = explanation(operate)
+    assert "Nothing narrows this session" in explained
+    assert "<code>arn:aws:iam::444455556666:role/Operator</code>" in explained
+    assert "<pre" not in explained
+    assert page.count("The whole role, not narrowed") == 1
+
+
+def test_a_card_that_cannot_be_used_explains_nothing(world: World) -> None:
+    assert "What will this let me do?" not in home_of(world, INCOMPLETE)
+
+
+def test_the_credentials_page_says_again_what_the_session_is(world: World) -> None:
+    whole = replace(WHOLE, uses=(Use.TERMINAL,))
+    world.entitlements.loaded = Catalogue(entitlements=(HOME, MANAGED, whole), sha256="ab" * 32)
+    browser = world.browser()
+    browser.sign_in(KEN)
+
+    assert "<code>ReadOnlyAccess</code>" in browser.post("/issue/look/credentials").text
+    assert "The whole role, not narrowed" in browser.post("/issue/operate/credentials").text
+    home = browser.post("/issue/home/credentials", {"access": "read", "scope": "corp-home/ken/"}).text
+    assert re.search(r"access-read\">Read</span>.*?<code>corp-home/ken/</code>", home, re.DOTALL)
+    assert "corp-shared" not in home
+    assert "The whole role" not in home
 
 
 def test_every_form_on_the_page_works_with_its_defaults(world: World) -> None:
