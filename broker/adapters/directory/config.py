@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from broker.adapters.directory.distinguished_names import MalformedName, normalise
+from broker.adapters.directory.distinguished_names import MalformedName, is_below, normalise
 from broker.core.errors import Fault, SettingsInvalid
 
 _ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*|[0-9]+(\.[0-9]+)+")  # RFC 4512 section 1.4
@@ -102,7 +102,7 @@ class DirectoryDomain:
     Attributes:
         dns_name: as in ``user@corp.example``.
         netbios_name: as in ``CORP\user``; None when nobody types it.
-        base: where its people are; None: under every user base.
+        base: where its people are, at or below a user base; None: under every user base.
     """
 
     dns_name: str
@@ -224,11 +224,14 @@ class DirectoryConfig:
                 yield Fault(f"{place}.name", "write the domain as it stands after the @, e.g. corp.example")
             if domain.netbios_name is not None and (not domain.netbios_name or "\\" in domain.netbios_name):
                 yield Fault(f"{place}.netbios", "write the domain as it stands before the backslash, e.g. CORP")
-        for place, base in bases:
-            try:
-                normalise(base)
-            except MalformedName as error:
-                yield Fault(place, str(error))
+        malformed = [*_malformed(bases)]
+        yield from malformed
+        for index, domain in () if malformed else enumerate(self.domains):
+            if domain.base is not None and not any(is_below(domain.base, base) for base in self.user_bases):
+                # People are looked for again at each issuance, and told apart from others, below the user bases.
+                yield Fault(
+                    f"directory.domains[{index}].base", f"{domain.base} is below none of directory.user_bases: add it"
+                )
 
     def _attribute_faults(self) -> Iterator[Fault]:
         schema = self.schema
@@ -250,6 +253,14 @@ class DirectoryConfig:
         for name in ("connect_timeout", "operation_timeout"):
             if getattr(self, name) <= timedelta(0):
                 yield Fault(f"directory.{name}", "has to be above zero")
+
+
+def _malformed(names: Iterable[tuple[str, str]]) -> Iterator[Fault]:
+    for place, name in names:
+        try:
+            normalise(name)
+        except MalformedName as error:
+            yield Fault(place, str(error))
 
 
 def _address(url: str) -> ServerAddress:

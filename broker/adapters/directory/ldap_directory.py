@@ -18,7 +18,7 @@ from broker.adapters.directory.attribute_lengths import LongestValues, search_lo
 from broker.adapters.directory.bind_answers import describe, is_about_the_person, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, GroupMembership
 from broker.adapters.directory.connection import Connection, SearchAnswer
-from broker.adapters.directory.distinguished_names import MalformedName, domain_of, is_below, parse
+from broker.adapters.directory.distinguished_names import MalformedName, domain_of, is_below, normalise, parse
 from broker.adapters.directory.groups import group_attributes, group_of, group_reader
 from broker.adapters.directory.lockout import LockoutPolicies
 from broker.adapters.directory.messages import (
@@ -56,6 +56,7 @@ _NO_SUCH_OBJECT: Final = 32
 _INVALID_DN: Final = 34
 _NOT_THERE: Final = frozenset({_REFERRAL, _NO_SUCH_OBJECT, _INVALID_DN})
 _ACCOUNT_NAME: Final = "samaccountname"
+_PORTS_OF_ONE_DOMAIN: Final = frozenset({389, 636})
 # One more than may be found: enough to know that a name is ambiguous.
 _AMBIGUOUS: Final = 2
 
@@ -116,7 +117,7 @@ class LdapDirectory:
         self._server_keeps_usernames_unique = (
             active_directory  # [MS-SAMR] 3.1.1.8.4: one sAMAccountName for a domain
             and self._schema.username_attribute.lower() == _ACCOUNT_NAME
-            and len({domain_of(base) for base in config.user_bases}) == 1
+            and _is_one_domain(config)
         )
         self._person_attributes = (
             *person_attributes(self._schema, config),
@@ -342,7 +343,8 @@ class LdapDirectory:
         return (
             found_by is not None
             and "\\" not in found_by
-            and found_by.casefold() == username.casefold()
+            # Of ASCII letters only, whose cases no directory tells apart; of others a directory may think differently.
+            and found_by.encode().lower() == username.encode().lower()
             and self._schema.username_attribute in self._schema.login_attributes
         )
 
@@ -383,6 +385,18 @@ class LdapDirectory:
         if answer.code != SUCCESS:
             raise_unanswered(question, answer, "directory.group_base")
         return answer.entries
+
+
+def _is_one_domain(config: DirectoryConfig) -> bool:
+    """Whether a search of the user bases finds people of a single domain.
+
+    A global catalog (ports 3268 and 3269) answers with the people of child domains too, whose roots are directly below
+    the root of their parent; below an organizational unit there are none.
+    """
+    domains = {domain_of(base) for base in config.user_bases}
+    below_units = all(normalise(base) not in domains for base in config.user_bases)
+    own_domain_only = all(address.port in _PORTS_OF_ONE_DOMAIN for address in config.addresses)
+    return len(domains) == 1 and (below_units or own_domain_only)
 
 
 def _is_whole(answer: SearchAnswer) -> bool:

@@ -31,6 +31,7 @@ class Slapd:
         *,
         service_dn: str,
         size_limit: str = "unlimited",
+        schema: str = "",
     ) -> None:
         self._folder = folder
         self.port = free_port()
@@ -42,6 +43,7 @@ class Slapd:
             "\n".join(
                 [
                     *(f"include {_SCHEMAS}/{name}.schema" for name in ("core", "cosine", "nis", "inetorgperson")),
+                    schema,
                     f"pidfile {folder}/slapd.pid",
                     f"modulepath {_MODULES}",
                     *(f"moduleload {name}" for name in ("back_mdb", "ppolicy", "memberof")),
