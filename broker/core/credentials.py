@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn, Self, final
 
 _MASK = "•••"
@@ -81,6 +81,9 @@ class Exchange:
         assumed_role_id: ``AROA…:<session name>``, as ``aws:userid`` has it.
         packed_policy_size: per cent of what STS packs; None where STS does not say (no policy, no tags).
         request_id: to find the call in CloudTrail.
+        region: whose STS answered.
+        tries: how many requests it took.
+        shortened_to: how long the session lasts where the role gives no longer; None where it is as long as granted.
     """
 
     credentials: TemporaryCredentials
@@ -88,6 +91,9 @@ class Exchange:
     assumed_role_id: str
     packed_policy_size: int | None
     request_id: str
+    region: str
+    tries: int = 1
+    shortened_to: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -430,7 +430,8 @@ class RoleNotTrusting(TokenServiceRefused):
         """The statement that the trust policy needs."""
         return (
             f"Check that role {asked.role_name} exists in account {asked.account}, written exactly like this, and that"
-            f" its trust policy has this statement: {trust_statement(asked)}"
+            f" its trust policy has this statement: {trust_statement(asked)}. Where it has conditions on aws:TagKeys or"
+            " sts:SourceIdentity besides, they have to allow what the audit event holds."
         )
 
 

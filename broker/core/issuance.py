@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from broker.core.assertion import claims_for
@@ -11,7 +12,7 @@ from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new
 from broker.core.console import console_destination
 from broker.core.credentials import ConsoleUrl, Exchange
 from broker.core.entitlements import Catalogue, Grant, Narrowing, Use, authorize
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, TokenServiceRefused, TokenServiceUnavailable
 from broker.core.ports import (
     AssertionSigner,
     AuditLog,
@@ -87,6 +88,11 @@ class Issued:
     recorded: AuditEvent
     console_destination: str | None
 
+    @property
+    def duration(self) -> timedelta:
+        """How long the session lasts: as granted, or less where the role gave less."""
+        return self.exchange.shortened_to or self.grant.duration
+
 
 def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     """Issue credentials for one use of one entitlement.
@@ -125,10 +131,10 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         # 7. Build and sign the assertion: one role, five minutes. It never leaves this function.
         assertion = ports.signer.sign(claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock()))
         facts = replace(facts, assertion_id=assertion.id)
-        # 8. Exchange it at STS, under the session policy.
+        # 8. Exchange it at STS, under the session policy. However often STS is asked, it is this one assertion.
         exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
     except Exception as failure:
-        _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
+        _record(_with_refusal(facts, failure), EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
         raise
     # 9. Record the outcome; only then is anything handed over.
     recorded = _record(_with_exchange(facts, exchange), EventKind.ISSUANCE_SUCCEEDED, ports)
@@ -221,4 +227,17 @@ def _with_exchange(facts: AuditEvent, exchange: Exchange) -> AuditEvent:
         access_key_id=exchange.credentials.access_key_id,
         sts_request_id=exchange.request_id,
         expiry=exchange.credentials.expiration,
+        granted_duration_seconds=int(exchange.shortened_to.total_seconds()) if exchange.shortened_to else None,
+        sts_region=exchange.region,
+        sts_tries=exchange.tries,
     )
+
+
+def _with_refusal(facts: AuditEvent, failure: Exception) -> AuditEvent:
+    match failure:
+        case TokenServiceRefused(answer=answer, asked=asked, tries=tries):
+            return replace(facts, sts_request_id=answer.request_id, sts_region=asked.region, sts_tries=tries)
+        case TokenServiceUnavailable(tries=tries):
+            return replace(facts, sts_tries=tries)
+        case _:
+            return facts

@@ -17,6 +17,9 @@ from broker.web.visit import current_origin, visit
 
 blueprint = Blueprint("issue", __name__)
 
+# Seconds that the session lasts, where the role gave less than was granted.
+SHORTENED_HEADER: Final = "Broker-Session-Shortened-To"
+
 _SINGLE_FIELDS: Final = frozenset({"duration", "access", "destination"})
 _FIELDS: Final = _SINGLE_FIELDS | {"csrf_token", "scope"}
 
@@ -31,7 +34,11 @@ def credentials(entitlement_id: str) -> WerkzeugResponse:
     issued = issue(_request(entitlement_id, Use.TERMINAL), current_portal().issuance)
     given = issued.exchange.credentials
     if wants_json():
-        return jsonify(shell.process_credentials(given))
+        response = jsonify(shell.process_credentials(given))
+        if issued.exchange.shortened_to is not None:
+            # Beside the document: credential_process has no place for it, and its Expiration is right in any case.
+            response.headers[SHORTENED_HEADER] = str(int(issued.exchange.shortened_to.total_seconds()))
+        return response
     visit().principal = issued.grant.principal
     variables = shell.environment(given)
     return make_response(

@@ -84,7 +84,9 @@ def test_the_texts_name_what_the_operator_needs() -> None:
         ' policy has this statement: {"Effect": "Allow",'
         ' "Principal": {"Federated": "arn:aws:iam::111122223333:saml-provider/broker"},'
         ' "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],'
-        ' "Condition": {"StringEquals": {"SAML:aud": "https://signin.aws.amazon.com/saml"}}}'
+        ' "Condition": {"StringEquals": {"SAML:aud": "https://signin.aws.amazon.com/saml"}}}.'
+        " Where it has conditions on aws:TagKeys or sts:SourceIdentity besides, they have to allow what the audit event"
+        " holds."
     )
     assert str(errors.SettingsInvalid(Fault("a", "x"), Fault("b", "y"))) == "a: x; b: y"
 

@@ -88,6 +88,7 @@ def test_every_field_of_the_outcome_says_what_happened() -> None:
     assert outcome.assertion_id == outside.signer.signed[0].id
     assert outcome.sts_request_id == issued.exchange.request_id
     assert outcome.expiry == NOW + timedelta(hours=1)
+    assert (outcome.sts_region, outcome.sts_tries, outcome.granted_duration_seconds) == ("ap-northeast-1", 1, None)
     assert outcome.reason is None
     assert outcome.entitlements_sha256 == "ab" * 32
     assert outcome.grant_id == issued.grant.id
@@ -101,6 +102,8 @@ def test_every_field_of_the_outcome_says_what_happened() -> None:
         assertion_id=None,
         sts_request_id=None,
         expiry=None,
+        sts_region=None,
+        sts_tries=None,
     )
     assert intent.id != outcome.id
 
@@ -281,6 +284,45 @@ def test_a_refusal_by_sts_keeps_the_grant_and_the_assertion_so_that_it_can_be_fo
     assert intent.kind is EventKind.ISSUANCE_INTENDED
     assert outcome.grant_id == intent.grant_id is not None
     assert outcome.assertion_id == outside.signer.signed[0].id
+
+
+def test_a_refusal_by_sts_is_recorded_with_its_request_region_and_tries() -> None:
+    outside = Outside()
+    outside.token_service.fails = RoleNotTrusting(REFUSED_BY_STS.answer, ASKED, tries=3)
+    with pytest.raises(RoleNotTrusting):
+        issue(request(), outside.issuance_ports())
+    outcome = outside.audit.events[-1]
+    assert (outcome.sts_request_id, outcome.sts_region, outcome.sts_tries) == ("req-1", "ap-northeast-1", 3)
+    assert outcome.reason is not None
+    assert "has this statement" in outcome.reason
+
+
+def test_a_silent_sts_is_recorded_with_how_often_it_was_asked() -> None:
+    outside = Outside()
+    outside.token_service.fails = TokenServiceUnavailable("no answer", tries=4)
+    with pytest.raises(TokenServiceUnavailable):
+        issue(request(), outside.issuance_ports())
+    outcome = outside.audit.events[-1]
+    assert (outcome.sts_request_id, outcome.sts_region, outcome.sts_tries) == (None, None, 4)
+
+
+def test_a_session_that_the_role_shortens_is_recorded_with_both_durations() -> None:
+    outside = Outside()
+    outside.token_service.longest = timedelta(hours=4)
+    issued = issue(request(), outside.issuance_ports())
+    outcome = outside.audit.events[-1]
+    assert (outcome.duration_seconds, outcome.granted_duration_seconds) == (28800, 3600)
+    assert outcome.expiry == NOW + timedelta(hours=1)
+    assert issued.duration == timedelta(hours=1)
+    assert len(outside.signer.signed) == 1
+    assert [event.kind for event in outside.audit.events] == [
+        EventKind.ISSUANCE_INTENDED,
+        EventKind.ISSUANCE_SUCCEEDED,
+    ]
+
+
+def test_a_session_lasts_as_granted_where_the_role_gives_that() -> None:
+    assert issue(request(duration="1800"), Outside().issuance_ports()).duration == timedelta(minutes=30)
 
 
 def test_an_outage_of_the_console_is_recorded_after_the_issuance_that_did_happen() -> None:

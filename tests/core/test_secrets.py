@@ -34,7 +34,7 @@ def holders(value: str = VALUE) -> list[object]:
     return [
         secret,
         credentials,
-        Exchange(credentials, "arn", "id", None, "req"),
+        Exchange(credentials, "arn", "id", None, "req", "ap-northeast-1"),
         ConsoleUrl(secret),
         SignedAssertion("_id", secret),
         LoginAttempt("hanako", secret, Origin("192.0.2.1", "agent", "ref")),

@@ -58,6 +58,33 @@ def test_a_person_gets_a_page_with_the_credentials_for_every_reader(hanako: Brow
     assert "Read and write" in page
 
 
+def test_a_session_that_the_role_shortens_is_said_to_be_short_on_the_page_in_the_answer_and_in_the_audit(
+    hanako: Browser, world: World
+) -> None:
+    world.token_service.longest = timedelta(hours=4)
+
+    page = hanako.post("/issue/home/credentials")
+    program = hanako.post("/issue/home/credentials", headers=JSON)
+
+    assert "You asked for 8 hours" in page.text
+    assert "this one lasts 1 hour." in page.text
+    assert '<time datetime="2026-11-23T10:30:00Z"' in page.text
+    assert program.headers["Broker-Session-Shortened-To"] == "3600"
+    assert program.get_json()["Expiration"] == "2026-11-23T10:30:00Z"
+    assert set(program.get_json()) == {"Version", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"}
+    event = world.audit.events[-1]
+    assert (event.duration_seconds, event.granted_duration_seconds) == (28800, 3600)
+
+
+def test_a_session_that_lasts_as_long_as_granted_is_not_said_to_be_short(hanako: Browser, world: World) -> None:
+    page = hanako.post("/issue/home/credentials")
+    program = hanako.post("/issue/home/credentials", headers=JSON)
+
+    assert "You asked for" not in page.text
+    assert "Broker-Session-Shortened-To" not in program.headers
+    assert world.audit.events[-1].granted_duration_seconds is None
+
+
 def test_what_a_person_narrows_is_what_is_asked_for_at_aws(hanako: Browser, world: World) -> None:
     fields = {"duration": "900", "scope": "corp-home/hanako/", "access": "read"}
 

@@ -9,6 +9,7 @@ import json
 import ssl
 import threading
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from broker.adapters.aws.endpoints import AwsEndpoints
+from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Grant
 from broker.core.errors import ConsoleSignInUnavailable
@@ -28,11 +30,19 @@ class FederationSignIn:
     """Implements :class:`broker.core.ports.ConsoleSignIn`; threads share one."""
 
     def __init__(
-        self, endpoints: AwsEndpoints, *, connect_timeout: timedelta, read_timeout: timedelta, threads: int
+        self,
+        endpoints: AwsEndpoints,
+        *,
+        connect_timeout: timedelta,
+        read_timeout: timedelta,
+        proxy: str | None,
+        threads: int,
     ) -> None:
         """Remember how to call; nothing is connected yet. The arguments are those of the STS adapter."""
         self._endpoints = endpoints
         self._timeout = urllib3.Timeout(connect=connect_timeout.total_seconds(), read=read_timeout.total_seconds())
+        self._longest_call = connect_timeout + read_timeout
+        self._proxy = proxy
         self._threads = threads
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
@@ -47,7 +57,7 @@ class FederationSignIn:
         credentials = exchange.credentials
         fields = {
             "Action": "getSigninToken",
-            "SessionDuration": str(int(grant.duration.total_seconds())),
+            "SessionDuration": str(int((exchange.shortened_to or grant.duration).total_seconds())),
             "Session": json.dumps(
                 {
                     "sessionId": credentials.access_key_id,
@@ -71,26 +81,30 @@ class FederationSignIn:
 
     def _post(self, url: str, fields: dict[str, str]) -> urllib3.BaseHTTPResponse:
         # By POST: a GET would put the secret key in an address, and addresses are logged.
+        call = partial(
+            self._connections(url).request,
+            "POST",
+            url,
+            body=urlencode(fields),
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+            timeout=self._timeout,
+            retries=False,
+            redirect=False,
+        )
         try:
-            return self._connections().request(
-                "POST",
-                url,
-                body=urlencode(fields),
-                headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-                timeout=self._timeout,
-                retries=False,
-                redirect=False,
-            )
-        except HTTPError as error:
+            return within(self._longest_call, call)
+        except (HTTPError, TimeLimitPassed) as error:
             raise ConsoleSignInUnavailable(f"no answer from the sign-in service: {type(error).__name__}") from error
 
-    def _connections(self) -> urllib3.PoolManager:
+    def _connections(self, url: str) -> urllib3.PoolManager:
         with self._lock:
             if self._pool is None:
-                self._pool = urllib3.PoolManager(
-                    maxsize=self._threads,
-                    block=True,
-                    ssl_context=ssl.create_default_context(),  # verifies certificate and host name
+                # Verifies certificate and host name. urllib3 asks no environment for a proxy.
+                context = ssl.create_default_context()
+                self._pool = (
+                    urllib3.ProxyManager(self._proxy, maxsize=self._threads, ssl_context=context)
+                    if self._proxy and url.startswith("https:")
+                    else urllib3.PoolManager(maxsize=self._threads, ssl_context=context)
                 )
             return self._pool
 

@@ -1,7 +1,6 @@
-"""STS AssumeRoleWithSAML.
+"""STS AssumeRoleWithSAML: one exchange, in as many requests as it takes and within one deadline.
 
-Source: AWS STS API reference, AssumeRoleWithSAML; the texts of refusals are not in the reference, so they are matched
-by code, and by text only where several causes share one code.
+Source: AWS STS API reference, AssumeRoleWithSAML.
 """
 
 from __future__ import annotations
@@ -10,57 +9,52 @@ import logging
 import os
 import re
 import threading
-from datetime import UTC, timedelta
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.session
+import structlog
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from broker.adapters.aws.clock_skew import ClockSkew
 from broker.adapters.aws.endpoints import AwsEndpoints
+from broker.adapters.aws.once_an_hour import OnceAnHour
+from broker.adapters.aws.refusals import read_error
+from broker.adapters.aws.time_limit import TimeLimitPassed, within
+from broker.adapters.aws.tries import NoAnswer, Tries
 from broker.core.assertion import SignedAssertion
 from broker.core.credentials import Exchange, Secret, TemporaryCredentials
-from broker.core.entitlements import Grant
+from broker.core.entitlements import Account, Grant
 from broker.core.errors import (
-    AssertionNotAccepted,
-    AssertionOutOfTime,
-    DurationAboveRole,
-    RegionNotEnabled,
-    RoleNotTrusting,
-    SessionPolicyNotAccepted,
-    TokenServiceAnswer,
+    ExchangeAsked,
     TokenServiceRefused,
-    TokenServiceUnavailable,
-    UnexpectedTokenServiceAnswer,
 )
 from broker.core.partitions import Partition
+from broker.core.ports import Clock
 from broker.core.session_policy import SessionPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleWithSAMLRequestTypeDef
 
-# Codes as on the wire, without the "Exception" that some of them carry and some do not.
-_REFUSALS: Final[dict[str, type[TokenServiceRefused]]] = {
-    "InvalidIdentityToken": AssertionNotAccepted,
-    "IDPRejectedClaim": AssertionNotAccepted,
-    "ExpiredToken": AssertionOutOfTime,
-    "AccessDenied": RoleNotTrusting,
-    "MalformedPolicyDocument": SessionPolicyNotAccepted,
-    "PackedPolicyTooLarge": SessionPolicyNotAccepted,
-    "RegionDisabled": RegionNotEnabled,
-}
-_BUSY: Final = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable"})
-_TOO_LONG: Final = "exceeds the MaxSessionDuration"
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
-# AWS repeats a value that it finds malformed in its text. Base64 as long as this is an assertion or a token.
-_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
+# PackedPolicySize is per cent of what STS packs, and the next person's values may be longer.
+PACKED_SIZE_TO_WARN_OF: Final = 80
+
+# A region that failed is asked after the other one for so long: people do not wait for it each time.
+_AVOIDED_FOR: Final = timedelta(minutes=1)
+
 # AWS STS API reference, Credentials, AccessKeyId: 16 to 128 word characters.
 _ACCESS_KEY_ID: Final = re.compile(r"\w{16,128}", re.ASCII)
+
+_log = structlog.get_logger("broker.aws")
 
 
 class StsTokenService:
@@ -71,7 +65,15 @@ class StsTokenService:
     """
 
     def __init__(
-        self, endpoints: AwsEndpoints, *, connect_timeout: timedelta, read_timeout: timedelta, threads: int
+        self,
+        endpoints: AwsEndpoints,
+        *,
+        connect_timeout: timedelta,
+        read_timeout: timedelta,
+        deadline: timedelta,
+        proxy: str | None,
+        threads: int,
+        clock: Clock,
     ) -> None:
         """Remember how to call; nothing is connected yet.
 
@@ -79,17 +81,26 @@ class StsTokenService:
             endpoints: where STS is.
             connect_timeout: until a connection stands.
             read_timeout: until an answer is there.
+            deadline: of a whole exchange, further tries and the pauses between them included; well below the five
+                minutes for which an assertion holds.
+            proxy: address of an HTTP proxy that tunnels (CONNECT) to AWS; None for none.
             threads: how many call at the same time; as many connections are kept.
+            clock: the broker's.
         """
         self._endpoints = endpoints
+        self._deadline = deadline
+        self._longest_try = connect_timeout + read_timeout
+        self._clock = clock
         self._config = Config(
             signature_version=UNSIGNED,  # AssumeRoleWithSAML is authorised by the assertion: the broker has no AWS key
             connect_timeout=connect_timeout.total_seconds(),
             read_timeout=read_timeout.total_seconds(),
-            retries={"total_max_attempts": 1, "mode": "standard"},  # a silent second call would be a second issuance
+            # Tries are made here, in the open: botocore's own are not logged, counted or bounded as a whole.
+            retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=threads,
             tcp_keepalive=True,
             # Said, so that the environment has no say.
+            proxies={"https": proxy} if proxy else {},
             defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs take it for a flag
             use_fips_endpoint=False,
             use_dualstack_endpoint=False,
@@ -98,39 +109,114 @@ class StsTokenService:
         logging.getLogger("botocore").setLevel(logging.INFO)
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], STSClient] = {}
+        self._avoided_until: dict[str, float] = {}
+        self._skew = ClockSkew()
+        self._said = OnceAnHour()
 
     def assume_role_with_saml(
         self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
     ) -> Exchange:
-        """Exchange the assertion for the session of that grant.
+        """Exchange the assertion for the session of that grant, or for an hour of it where the role gives no longer.
 
         Raises:
             TokenServiceRefused: one of its children, by what STS answered.
             TokenServiceUnavailable: no answer in time, or none that can be read, or STS is busy.
         """
-        account = grant.entitlement.account
-        call: AssumeRoleWithSAMLRequestTypeDef = {
-            "RoleArn": grant.role_arn,
-            "PrincipalArn": grant.saml_provider_arn,
-            "SAMLAssertion": assertion.response.reveal(),
-            "DurationSeconds": int(grant.duration.total_seconds()),
-        }
-        if session_policy is not None:
-            call["Policy"] = session_policy.json
-        if grant.policy_arns:
-            call["PolicyArns"] = [{"arn": arn} for arn in grant.policy_arns]
+        tries = Tries(
+            grant=grant,
+            regions=self._regions(grant.entitlement.account),
+            ends=time.monotonic() + self._deadline.total_seconds(),
+        )
+        while True:
+            tries.made += 1
+            outcome = self._try(_call(grant, assertion, session_policy, tries.duration), tries)
+            _log_try(tries, outcome)
+            match outcome:
+                case Exchange():
+                    self._warn_of(outcome, grant)
+                    return outcome
+                case TokenServiceRefused():
+                    tries.after_refusal(outcome)
+                case NoAnswer():
+                    if outcome.regional:
+                        self._avoid(tries.region)
+                    time.sleep(tries.after_no_answer(outcome).total_seconds())
+
+    def clock_problem(self) -> str | None:
+        """What is wrong with our clock, as far as answers of STS tell; None when nothing is."""
+        return self._skew.problem()
+
+    def _regions(self, account: Account) -> tuple[str, ...]:
+        with self._lock:
+            avoided = {region for region, until in self._avoided_until.items() if time.monotonic() < until}
+        return tuple(sorted(account.sts_regions, key=lambda region: region in avoided))
+
+    def _avoid(self, region: str) -> None:
+        with self._lock:
+            self._avoided_until[region] = time.monotonic() + _AVOIDED_FOR.total_seconds()
+
+    def _try(self, call: AssumeRoleWithSAMLRequestTypeDef, tries: Tries) -> Exchange | TokenServiceRefused | NoAnswer:
+        # What comes of it is given back, not raised: the SDK's errors hold the request, and with it the assertion, or
+        # the whole answer, and an error raised while they are handled would keep them as its context.
+        client = self._client(tries.grant.entitlement.account.partition, tries.region)
+        asked_at = self._clock()
         try:
-            answer = self._client(account.partition, account.region).assume_role_with_saml(**call)
+            answer = within(min(self._longest_try, tries.time_left()), partial(client.assume_role_with_saml, **call))
         except ClientError as error:
-            failure = _refusal(error)
+            self._measure_clock(error.response, asked_at)
+            return self._read_error(error, tries)
+        except TimeLimitPassed:
+            return NoAnswer("it was not done in time", repeat=True, regional=True)
+        except (BotoConnectionError, HTTPClientError) as error:
+            # A certificate that cannot be verified is not going to be another one in a moment.
+            passing = not isinstance(error, SSLError)
+            return NoAnswer(type(error).__name__, repeat=passing, regional=passing)
         except (BotoCoreError, ResponseParserError, ValueError, KeyError, RuntimeError) as error:  # odd times, too
-            failure = TokenServiceUnavailable(f"no answer from STS in {account.region}: {type(error).__name__}")
-        else:
-            exchange = _exchange(answer)
-            _check_it_is_ours(exchange, grant)
-            return exchange
-        # Out here it has no context: the SDK's errors hold the request, and with it the assertion, or the whole answer.
-        raise failure
+            return NoAnswer(f"it cannot be read: {type(error).__name__}", repeat=False, regional=False)
+        self._measure_clock(answer, asked_at)
+        return _read_answer(answer, tries)
+
+    def _read_error(self, error: ClientError, tries: Tries) -> TokenServiceRefused | NoAnswer:
+        found = read_error(error.response)
+        if found.busy:
+            cause = f"STS is busy: {found.answer.code} (request {found.answer.request_id})"
+            return NoAnswer(cause, repeat=True, regional=found.regional, request_id=found.answer.request_id)
+        asked = ExchangeAsked(
+            role_arn=tries.grant.role_arn,
+            saml_provider_arn=tries.grant.saml_provider_arn,
+            region=tries.region,
+            clock_ahead=self._skew.too_far(),
+        )
+        return found.refusal(found.answer, asked, tries=tries.made)
+
+    def _measure_clock(self, answer: Mapping[str, Any], asked_at: datetime) -> None:
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self._skew.measure(headers.get("date"), asked_at, self._clock())
+
+    def _warn_of(self, exchange: Exchange, grant: Grant) -> None:
+        now, entitlement = self._clock(), grant.entitlement
+        if exchange.shortened_to is not None and self._said.is_due(f"duration {grant.role_arn}", now):
+            _log.warning(
+                "role gives shorter sessions than its entitlement",
+                role=grant.role_arn,
+                entitlement=entitlement.id,
+                asked_seconds=int(grant.duration.total_seconds()),
+                given_seconds=int(exchange.shortened_to.total_seconds()),
+                advice=f"aws iam update-role --role-name {entitlement.role_name} --max-session-duration"
+                f" {int(entitlement.max_duration.total_seconds())}, or shorten the entitlement's durations",
+            )
+        packed = exchange.packed_policy_size
+        if (
+            packed is not None
+            and packed > PACKED_SIZE_TO_WARN_OF
+            and self._said.is_due(f"packed {entitlement.id}", now)
+        ):
+            _log.warning(
+                "session policy and tags nearly fill what STS packs",
+                entitlement=entitlement.id,
+                packed_size=packed,
+                advice="give it fewer or shorter prefixes or tags; above 100 per cent STS refuses",
+            )
 
     def _client(self, partition: Partition, region: str) -> STSClient:
         key = (partition.name, region)
@@ -158,10 +244,26 @@ class StsTokenService:
         return boto3.Session(botocore_session=session)
 
 
-def _exchange(answer: Any) -> Exchange:
+def _call(
+    grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None, duration: timedelta
+) -> AssumeRoleWithSAMLRequestTypeDef:
+    call: AssumeRoleWithSAMLRequestTypeDef = {
+        "RoleArn": grant.role_arn,
+        "PrincipalArn": grant.saml_provider_arn,
+        "SAMLAssertion": assertion.response.reveal(),
+        "DurationSeconds": int(duration.total_seconds()),
+    }
+    if session_policy is not None:
+        call["Policy"] = session_policy.json
+    if grant.policy_arns:
+        call["PolicyArns"] = [{"arn": arn} for arn in grant.policy_arns]
+    return call
+
+
+def _read_answer(answer: Any, tries: Tries) -> Exchange | NoAnswer:
     try:
         credentials, user = answer["Credentials"], answer["AssumedRoleUser"]
-        return Exchange(
+        exchange = Exchange(
             credentials=TemporaryCredentials(
                 access_key_id=credentials["AccessKeyId"],
                 secret_access_key=Secret(credentials["SecretAccessKey"]),
@@ -172,33 +274,34 @@ def _exchange(answer: Any) -> Exchange:
             assumed_role_id=user["AssumedRoleId"],
             packed_policy_size=answer.get("PackedPolicySize"),
             request_id=answer["ResponseMetadata"]["RequestId"],
+            region=tries.region,
+            tries=tries.made,
+            shortened_to=tries.shortened_to,
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise TokenServiceUnavailable(f"the answer of STS cannot be read: {type(error).__name__}") from error
+        return NoAnswer(f"it cannot be read: {type(error).__name__}", repeat=False, regional=False)
+    fault = _foreign(exchange, tries.grant)
+    return exchange if fault is None else NoAnswer(fault, repeat=False, regional=False)
 
 
-def _check_it_is_ours(exchange: Exchange, grant: Grant) -> None:
-    """Refuse credentials for anything but the role and session that were asked for."""
+def _foreign(exchange: Exchange, grant: Grant) -> str | None:
+    """What tells that the credentials are for anything but the role and session that were asked for."""
     account = grant.entitlement.account
     session = f"{grant.entitlement.role_name}/{grant.principal.role_session_name}"
     expected = f"arn:{account.partition.name}:sts::{account.id}:assumed-role/{session}"
     if exchange.assumed_role_arn != expected:
-        raise TokenServiceUnavailable("STS answered with another session than the one asked for")
+        return "it is another session than the one asked for"
     if not _ACCESS_KEY_ID.fullmatch(exchange.credentials.access_key_id):
-        raise TokenServiceUnavailable("STS answered with an access key id that is none")
+        return "its access key id is none"
+    return None
 
 
-def _refusal(error: ClientError) -> TokenServiceRefused | TokenServiceUnavailable:
-    details = error.response.get("Error", {})
-    metadata = error.response.get("ResponseMetadata", {})
-    answer = TokenServiceAnswer(
-        code=details.get("Code", "Unknown"),
-        message=_CREDENTIAL.sub("•••", details.get("Message") or ""),
-        request_id=metadata.get("RequestId"),
-    )
-    status = metadata.get("HTTPStatusCode", 0)
-    if answer.code in _BUSY or status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
-        return TokenServiceUnavailable(f"STS is busy: {answer.code} (request {answer.request_id})")
-    if answer.code == "ValidationError" and _TOO_LONG in answer.message:
-        return DurationAboveRole(answer)
-    return _REFUSALS.get(answer.code.removesuffix("Exception"), UnexpectedTokenServiceAnswer)(answer)
+def _log_try(tries: Tries, outcome: Exchange | TokenServiceRefused | NoAnswer) -> None:
+    log = _log.bind(grant=tries.grant.id, number=tries.made, region=tries.region)
+    match outcome:
+        case Exchange(request_id=request_id):
+            log.info("STS answered", request_id=request_id)
+        case TokenServiceRefused(answer=answer):
+            log.warning("STS refused", code=answer.code, cause=answer.message, request_id=answer.request_id)
+        case NoAnswer(cause=cause, request_id=request_id):
+            log.warning("no answer from STS", cause=cause, request_id=request_id)

@@ -51,7 +51,15 @@ class HangUp:
     """Take the request and end the connection without an answer."""
 
 
-Script = Callable[[Asked], Answer | Silence | HangUp]
+@dataclass(frozen=True)
+class Drip:
+    """Answer 200 with that body, a byte at a time."""
+
+    body: bytes
+    seconds_between: float
+
+
+Script = Callable[[Asked], Answer | Silence | HangUp | Drip]
 
 
 class _Server(ThreadingHTTPServer):
@@ -108,6 +116,9 @@ def _handler(server: AnsweringServer) -> type[BaseHTTPRequestHandler]:
             if isinstance(answer, Silence | HangUp):
                 self.close_connection = True
                 return
+            if isinstance(answer, Drip):
+                self._drip(answer)
+                return
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
@@ -116,6 +127,16 @@ def _handler(server: AnsweringServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer.body)
             self.close_connection = answer.close or length != len(answer.body)
+
+        def _drip(self, answer: Drip) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            for position in range(len(answer.body)):
+                if server.finished.wait(answer.seconds_between):
+                    break
+                self.wfile.write(answer.body[position : position + 1])
+            self.close_connection = True
 
         do_GET = do_POST = do_HEAD = _serve  # noqa: N815 - the names that http.server calls
 

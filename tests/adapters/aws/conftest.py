@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from broker.adapters.aws.console import FederationSignIn
-from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.adapters.aws.endpoints import AwsEndpoints, LoopbackEndpoints
 from broker.adapters.aws.sts import StsTokenService
 from broker.adapters.saml.metadata import build_metadata
 from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.core.ports import Clock
 from broker.sandbox.aws.company import found_company
 from tests.adapters.aws.answering import AnsweringServer, answering
 from tests.adapters.aws.exchange import ENTITY_ID, SIGN_ON
@@ -63,13 +64,21 @@ def endpoints(stand_in: StandIn) -> LoopbackEndpoints:
 @pytest.fixture(scope="session")
 def sts(endpoints: LoopbackEndpoints) -> StsTokenService:
     patient = timedelta(seconds=20)
-    return StsTokenService(endpoints, connect_timeout=patient, read_timeout=patient, threads=4)
+    return StsTokenService(
+        endpoints,
+        connect_timeout=patient,
+        read_timeout=patient,
+        deadline=patient,
+        proxy=None,
+        threads=4,
+        clock=lambda: datetime.now(UTC),
+    )
 
 
 @pytest.fixture(scope="session")
 def console(endpoints: LoopbackEndpoints) -> FederationSignIn:
     patient = timedelta(seconds=20)
-    return FederationSignIn(endpoints, connect_timeout=patient, read_timeout=patient, threads=4)
+    return FederationSignIn(endpoints, connect_timeout=patient, read_timeout=patient, proxy=None, threads=4)
 
 
 @pytest.fixture
@@ -78,13 +87,27 @@ def server() -> Iterator[AnsweringServer]:
         yield running
 
 
-def impatient_sts(url: str) -> StsTokenService:
-    """The adapter with a timeout of a second."""
-    endpoints = LoopbackEndpoints(url, url)
-    return StsTokenService(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, threads=4)
+def impatient_sts(
+    url: str,
+    *,
+    endpoints: AwsEndpoints | None = None,
+    deadline: timedelta = TIMEOUT,
+    proxy: str | None = None,
+    clock: Clock = lambda: datetime.now(UTC),
+) -> StsTokenService:
+    """The adapter with a timeout of a second, and as long for a whole exchange: one try where STS is silent."""
+    return StsTokenService(
+        endpoints or LoopbackEndpoints(url, url),
+        connect_timeout=TIMEOUT,
+        read_timeout=TIMEOUT,
+        deadline=deadline,
+        proxy=proxy,
+        threads=4,
+        clock=clock,
+    )
 
 
-def impatient_console(url: str) -> FederationSignIn:
+def impatient_console(url: str, *, proxy: str | None = None) -> FederationSignIn:
     """The same for console sign-in."""
     endpoints = LoopbackEndpoints(url, url)
-    return FederationSignIn(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, threads=4)
+    return FederationSignIn(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, proxy=proxy, threads=4)

@@ -61,6 +61,7 @@ def exchange() -> Exchange:
         assumed_role_id="AROAEXAMPLE:hanako",
         packed_policy_size=12,
         request_id="req-1",
+        region="ap-northeast-1",
     )
 
 

@@ -17,14 +17,18 @@ from broker.core.assertion import claims_for
 from broker.core.credentials import Exchange
 from broker.core.entitlements import Access, Account, Grant, Narrowing, Template, WholeRoleScope
 from broker.core.errors import (
-    AssertionNotAccepted,
     AssertionOutOfTime,
-    DurationAboveRole,
+    AudienceNotAccepted,
+    IssuerNotInProvider,
+    PackedPolicyTooLarge,
     RoleNotTrusting,
+    SamlProviderMissing,
     SessionPolicyNotAccepted,
+    SignatureNotAccepted,
     TokenServiceRefused,
 )
 from broker.core.session_policy import SessionPolicy, policy_for
+from broker.sandbox.aws.company import SESSION_TAG_KEYS
 from tests.adapters.aws.exchange import ENTITY_ID, assertion_for, s3_client, shown
 from tests.core.examples import entitlement, grant, person, place
 from tests.sandbox.aws.process import StandIn
@@ -139,20 +143,25 @@ def test_a_signature_of_another_key_is_not_accepted(
     folder = SigningKeyFolder(tmp_path_factory.mktemp("foreign"))
     foreign = folder.create_first("Foreign", timedelta(days=1), 2048, datetime.now(UTC))
     error = refused(sts, grant(), foreign)
-    assert isinstance(error, AssertionNotAccepted)
+    assert isinstance(error, SignatureNotAccepted)
     assert (error.answer.code, error.answer.message) == ("InvalidIdentityToken", "Response signature invalid")
+    assert "update-saml-provider --saml-provider-arn arn:aws:iam::111122223333:saml-provider/broker" in str(error)
 
 
-def test_another_issuer_audience_or_recipient_is_not_accepted(sts: StsTokenService, key: FileSigningKey) -> None:
-    for change in ("issuer", "audience", "recipient"):
-        error = refused(sts, grant(), key, **{change: "https://elsewhere.example/saml"})
-        assert isinstance(error, AssertionNotAccepted | RoleNotTrusting), change
+@pytest.mark.parametrize(
+    ("change", "leaf"),
+    [("issuer", IssuerNotInProvider), ("audience", AudienceNotAccepted), ("recipient", AudienceNotAccepted)],
+)
+def test_another_issuer_audience_or_recipient_is_not_accepted(
+    sts: StsTokenService, key: FileSigningKey, change: str, leaf: type[TokenServiceRefused]
+) -> None:
+    assert type(refused(sts, grant(), key, **{change: "https://elsewhere.example/saml"})) is leaf
 
 
 def test_an_account_without_the_provider_does_not_accept(sts: StsTokenService, key: FileSigningKey) -> None:
     other = Account("files", "111122223333", "x", "arn:aws:iam::111122223333:saml-provider/missing", "ap-northeast-1")
     error = refused(sts, grant(entitlement(account=other)), key)
-    assert isinstance(error, AssertionNotAccepted)
+    assert isinstance(error, SamlProviderMissing)
     assert "Specified provider doesn't exist" in error.answer.message
 
 
@@ -174,12 +183,17 @@ def test_a_role_that_does_not_exist_or_is_not_in_the_assertion_does_not_trust(
         assert error.answer.message == "Not authorized to perform sts:AssumeRoleWithSAML"
 
 
-def test_a_duration_above_the_roles_is_told_apart(sts: StsTokenService, key: FileSigningKey) -> None:
+def test_a_role_that_gives_less_gives_an_hour_under_the_same_assertion(
+    sts: StsTokenService, key: FileSigningKey
+) -> None:
     held = entitlement(place("falcon-data", "raw/"), account=RESEARCH, role="FalconData")
-    error = refused(sts, grant(held), key)
-    assert isinstance(error, DurationAboveRole)
-    shorter = grant(held, narrowing=Narrowing(duration=timedelta(hours=4)))
-    assert "/FalconData/" in redeem(sts, shorter, key).assumed_role_arn
+    before = datetime.now(UTC)
+    issued = redeem(sts, grant(held), key)
+    assert (issued.shortened_to, issued.tries) == (timedelta(hours=1), 2)
+    lasts = issued.credentials.expiration - before
+    assert timedelta(minutes=59) < lasts <= timedelta(hours=1, seconds=5)
+    shorter = redeem(sts, grant(held, narrowing=Narrowing(duration=timedelta(hours=4))), key)
+    assert (shorter.shortened_to, shorter.tries) == (None, 1)
 
 
 def test_a_policy_that_sts_cannot_read_is_not_accepted(sts: StsTokenService, key: FileSigningKey) -> None:
@@ -190,8 +204,8 @@ def test_a_policy_that_sts_cannot_read_is_not_accepted(sts: StsTokenService, key
 
 
 def test_more_tags_than_sts_packs_are_not_accepted(sts: StsTokenService, key: FileSigningKey) -> None:
-    tags = {f"Tag{number}": Template("{long}" + secrets.token_hex(120)) for number in range(50)}
+    tags = {name: Template("{long}" + secrets.token_hex(120)) for name in SESSION_TAG_KEYS}
     somebody = person(attributes={"long": ("x" * 10,)})
     error = refused(sts, grant(entitlement(tags=tags), by=somebody), key)
-    assert isinstance(error, SessionPolicyNotAccepted)
+    assert isinstance(error, PackedPolicyTooLarge)
     assert error.answer.code == "PackedPolicyTooLarge"
