@@ -7,12 +7,17 @@ from typing import Any
 
 import botocore.session
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from broker.adapters.aws.tries import EVERY_ROLE_GIVES
 from broker.core.entitlements import LONGEST_SESSION, MOST_TAGS, SHORTEST_SESSION, is_tag_text
 from broker.core.session_policy import LONGEST_POLICY
+from tests.core.entitlements_text import faults, home, one, parsed
 from tests.core.examples import entitlement, grant, person
 
 STS = botocore.session.Session().get_service_model("sts")
+IAM = botocore.session.Session().get_service_model("iam")
 
 
 def shape(name: str) -> Any:
@@ -20,14 +25,14 @@ def shape(name: str) -> Any:
     return STS.shape_for(name).metadata
 
 
-def parameters(operation: str) -> Any:
-    taken = STS.operation_model(operation).input_shape
+def parameters(operation: str, service: Any = STS) -> Any:
+    taken = service.operation_model(operation).input_shape
     assert taken is not None
     return taken.members
 
 
-def member(operation: str, name: str) -> Any:
-    return parameters(operation)[name]
+def member(operation: str, name: str, service: Any = STS) -> Any:
+    return parameters(operation, service)[name]
 
 
 def test_the_bounds_of_a_session() -> None:
@@ -69,13 +74,52 @@ def test_the_characters_of_a_session_tag(text: str) -> None:
     assert is_tag_text(text) is expected
 
 
-def test_the_pattern_of_a_role_session_name() -> None:
+@pytest.mark.parametrize(
+    ("tags", "taken"),
+    [
+        ({"k" * shape("tagKeyType")["max"]: "x"}, True),
+        ({"k" * (shape("tagKeyType")["max"] + 1): "x"}, False),
+        ({"": "x"}, False),
+        ({f"k{number}": "x" for number in range(shape("tagListType")["max"])}, True),
+        ({f"k{number}": "x" for number in range(shape("tagListType")["max"] + 1)}, False),
+    ],
+)
+def test_the_bounds_of_tag_keys_and_of_their_number(tags: dict[str, str], *, taken: bool) -> None:
+    written = home(tags="{ " + ", ".join(f'"{key}" = "{value}"' for key, value in tags.items()) + " }")
+    if taken:
+        assert set(one(written).tags) == set(tags)
+    else:
+        assert any("tag" in fault for fault in faults(written))
+
+
+def test_every_tag_may_be_transitive_as_far_as_sts_is_concerned() -> None:
+    assert member("AssumeRole", "TransitiveTagKeys").metadata["max"] == MOST_TAGS
+
+
+def test_the_number_of_managed_session_policies() -> None:
+    # The model bounds the list only in words.
+    stated = re.search(r"up to (\d+) managed policy ARNs", member("AssumeRoleWithSAML", "PolicyArns").documentation)
+    assert stated
+    most = int(stated[1])
+    arns = [f'"arn:aws:iam::111122223333:policy/P{number}"' for number in range(most + 1)]
+    assert len(parsed(home(s3="", policy_arns=f"[{', '.join(arns[:most])}]")).entitlements) == 1
+    (fault,) = faults(home(s3="", policy_arns=f"[{', '.join(arns)}]"))
+    assert fault.endswith(f"STS takes at most {most}")
+
+
+def test_every_role_gives_the_hour_that_is_tried_when_it_gives_no_more() -> None:
+    bounds = member("CreateRole", "MaxSessionDuration", IAM).metadata
+    assert EVERY_ROLE_GIVES.total_seconds() == bounds["min"]
+    assert LONGEST_SESSION.total_seconds() == bounds["max"]
+
+
+@given(username=st.text(min_size=1, max_size=300))
+def test_the_pattern_of_a_role_session_name(username: str) -> None:
     name = member("AssumeRole", "RoleSessionName").metadata
     assert (name["min"], name["max"], name["pattern"]) == (2, 64, r"[\w+=,.@-]*")
-    for username in ("a", "山田", "x" * 65, "h.yamada@corp.example"):
-        made = person(1, username).role_session_name
-        assert re.fullmatch(name["pattern"], made, re.ASCII)
-        assert name["min"] <= len(made) <= name["max"]
+    made = person(1, username).role_session_name
+    assert re.fullmatch(name["pattern"], made, re.ASCII)
+    assert name["min"] <= len(made) <= name["max"]
 
 
 def test_the_pattern_of_a_source_identity() -> None:

@@ -40,7 +40,6 @@ from tests.sandbox.aws.identity_provider import (
 )
 
 SAML, SAMLP, DS = (f"{{{NS[name]}}}" for name in ("saml", "samlp", "ds"))
-ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 INVALID_SIGNATURE = ("InvalidIdentityToken", 400, "Response signature invalid")
 
