@@ -444,9 +444,13 @@ class _OneServer:
         """Search a base, up to a bound; returns what was found."""
         schema = self._config.schema
         text = schema.user_filter if kind == "people" else schema.group_filter
-        question = Search(base, Scope.SUBTREE, compiled(text), attributes, size_limit=_MOST_LOOKED_AT)
+        # One page: Samba takes no notice of a size limit, and some servers take none of pages.
+        question = Search(
+            base, Scope.SUBTREE, compiled(text), attributes, size_limit=_MOST_LOOKED_AT, page_size=_MOST_LOOKED_AT
+        )
         answer = self._connection.search(question, self._deadline())
         number = len(answer.entries)
+        more = "at least " if answer.cookie or answer.code == SIZE_LIMIT else ""
         if answer.code not in (SUCCESS, SIZE_LIMIT):
             try:
                 raise_unanswered(question, answer, place)
@@ -460,7 +464,7 @@ class _OneServer:
                 "no setting: raise the server's size limit for the service account",
             )
         else:
-            yield self._ok(f"{base} holds {'at least ' if answer.code == SIZE_LIMIT else ''}{number} {kind}")
+            yield self._ok(f"{kind} under {base}: {more}{number}")
         return answer.entries
 
     def _find_person(self) -> Iterator[Finding]:
@@ -487,6 +491,8 @@ class _OneServer:
                 f"directory.login_attributes ({', '.join(schema.login_attributes)} now), directory.user_bases,"
                 " directory.user_filter; for NAME@DOMAIN and DOMAIN\\NAME directory.domains",
             )
+        if error.cause is LoginCause.MALFORMED_USERNAME:
+            return _Blocked(f"{self._name!r} can be nobody's name", "--user NAME: write it as people type it")
         return _Blocked(
             f"{self._name!r} cannot be used: {error.detail or error.cause}",
             f"directory.id_attribute ({schema.id_attribute} now), directory.username_attribute"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -145,8 +146,8 @@ def test_a_server_in_order_is_shown_step_by_step(ask: Ask, slapd: Slapd) -> None
     for part in (
         "takes connections",
         f"the service account {company.SERVICE_DN} is let in",
-        f"{company.PEOPLE} holds ",
-        f"{company.GROUPS} holds ",
+        f"people under {company.PEOPLE}: ",
+        f"groups under {company.GROUPS}: ",
         "'alice' is found: alice (Alice Example), id ",
         "'alice' may be used",
         "'alice' is in 5 group(s), read by member in ",
@@ -298,6 +299,28 @@ def test_a_port_without_tls_fails_with_both_ways_out(ask: Ask, slapd: Slapd) -> 
     assert "directory.start_tls" in refused.advice
 
 
+def test_a_server_that_refuses_starttls_fails_with_both_ways_out(ask: Ask) -> None:
+    protocol_error = bytes.fromhex("300c02010178070a01020400") + b"\x04\x00"  # as of slapd without a certificate
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in ("the look at the port", "StartTLS"):
+                with listener.accept()[0] as client:
+                    if client.recv(4096):
+                        client.sendall(protocol_error)
+
+        threading.Thread(target=answer, daemon=True).start()
+        refused = failure(ask(servers=(f"ldap://127.0.0.1:{listener.getsockname()[1]}",), start_tls=True))
+    assert refused.what.startswith("it refuses StartTLS: 2")
+    assert refused.advice.startswith("directory.start_tls")
+    assert "ldaps:// in directory.servers" in refused.advice
+
+
+def test_a_certificate_that_holds_long_enough_is_in_order(ask: Ask, make_proxy: Callable[..., Proxy]) -> None:
+    proxy = make_proxy("127.0.0.1", until=timedelta(days=31, hours=1))
+    assert only_about("certificate", ask(servers=(proxy.url,))).state is FindingState.OK
+
+
 def test_a_ca_file_that_is_missing_fails_once_and_leaves_only_tls_untried(ask: Ask, tmp_path: Path) -> None:
     findings = ask(ca_file=tmp_path / "none.pem")
     missing = failure(findings)
@@ -376,6 +399,14 @@ def test_a_service_account_that_must_change_its_password_fails(ask: Ask) -> None
     assert refused.advice.startswith("directory.bind_password_file")
 
 
+def test_a_server_in_trouble_fails_without_blame_for_the_password(ask: Ask, make_proxy: Callable[..., Proxy]) -> None:
+    busy, well = make_proxy("127.0.0.1"), make_proxy("127.0.0.1")
+    busy.behaviour = lambda tag: Action.BUSY if tag == BIND else Action.FORWARD
+    findings = ask(servers=(busy.url, well.url))
+    assert failure(findings).what.startswith("the server is in trouble: result 51")
+    assert "'alice' is found" in said(findings)
+
+
 def test_without_a_bind_password_everything_before_it_is_tried(ask: Ask) -> None:
     findings = ask(password=None)
     assert "takes connections" in said(findings)
@@ -397,6 +428,8 @@ def test_a_base_that_is_missing_fails_by_its_setting(ask: Ask) -> None:
     assert missing[0].advice.startswith("directory.user_bases[1]")
     assert f"'ou=nothing,{SUFFIX}'" in missing[1].what
     assert missing[1].advice.startswith("directory.group_base")
+    domains = (DirectoryDomain("corp.example", "CORP", f"ou=none,{SUFFIX}"),)
+    assert failure(ask(domains=domains)).advice.startswith("directory.domains[0].base")
 
 
 def test_a_base_without_people_is_a_warning_and_fails_when_it_is_the_only_one(ask: Ask) -> None:
@@ -416,7 +449,7 @@ def test_a_size_limit_of_the_server_is_shown(ask: Ask, make_slapd: MakeSlapd) ->
 
 def test_more_people_than_are_counted_are_said_to_be_more(ask: Ask, make_slapd: MakeSlapd) -> None:
     findings = ask(servers=(make_slapd(people=1100).tls_url,))
-    assert "holds at least 1000 people" in said(findings)
+    assert f"people under {company.PEOPLE}: at least 1000" in said(findings)
 
 
 def test_a_filter_that_is_none_fails_by_its_setting(ask: Ask) -> None:
@@ -446,6 +479,13 @@ def test_an_unknown_person_fails_and_the_configured_groups_are_looked_at_all_the
     assert unknown.advice.startswith("directory.login_attributes (uid now)")
     assert set(unknown.not_tried) == {"lock-out policy", "account state", "groups of the person"}
     assert "1 of 1 configured group(s) are there" in said(findings)
+
+
+@pytest.mark.parametrize("username", ["nul\0", "a" * 2000, "octet \udcff"])
+def test_a_name_that_can_be_nobodys_is_said_to_be_that(ask: Ask, username: str) -> None:
+    impossible = failure(ask(username=username))
+    assert impossible.what == f"{username!r} can be nobody's name"
+    assert impossible.what.isprintable()
 
 
 def test_an_ambiguous_person_fails_and_every_entry_is_named(ask: Ask) -> None:
