@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from broker.adapters.aws.tries import EVERY_ROLE_GIVES
 from broker.core.entitlements import LONGEST_SESSION, MOST_TAGS, SHORTEST_SESSION, is_tag_text
+from broker.core.partitions import PARTITIONS
 from broker.core.session_policy import LONGEST_POLICY
 from tests.core.entitlements_text import faults, home, one, parsed
 from tests.core.examples import entitlement, grant, person
@@ -133,3 +134,17 @@ def test_an_arn_that_an_entitlement_takes_is_one_that_sts_takes() -> None:
     arn = shape("arnType")
     for text in (entitlement().role_arn, entitlement().account.saml_provider_arn):
         assert arn["min"] <= len(text) <= arn["max"]
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_the_hosts_of_sts_in_the_list_of_endpoints(partition: str) -> None:
+    shipped = {one["partition"]: one for one in botocore.session.Session().get_data("endpoints")["partitions"]}
+    found = shipped[partition]
+    assert PARTITIONS[partition].dns_suffix == found["dnsSuffix"]
+    sts = found["services"]["sts"]
+    pattern = {**found["defaults"], **sts.get("defaults", {})}["hostname"]
+    regions = {name: one for name, one in sts["endpoints"].items() if name in found["regions"]}
+    assert regions
+    for region, endpoint in regions.items():
+        host = endpoint.get("hostname", pattern).format(service="sts", region=region, dnsSuffix=found["dnsSuffix"])
+        assert PARTITIONS[partition].sts_endpoint(region) == f"https://{host}"
