@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from broker.adapters.aws.console import FederationSignIn
 from broker.adapters.aws.endpoints import AwsEndpoints, LoopbackEndpoints
@@ -30,11 +36,11 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, resolve = socket.socket.connect, socket.getaddrinfo
 
     def connect_here(self: socket.socket, address: Any) -> None:
-        assert ip_address(address[0]).is_loopback, f"a test tried to reach {address}"
+        assert ipaddress.ip_address(address[0]).is_loopback, f"a test tried to reach {address}"
         connect(self, address)
 
     def resolve_here(host: Any, *arguments: Any, **named: Any) -> Any:
-        assert ip_address(host).is_loopback, f"a test tried to resolve {host}"
+        assert ipaddress.ip_address(host).is_loopback, f"a test tried to resolve {host}"
         return resolve(host, *arguments, **named)
 
     monkeypatch.setattr(socket.socket, "connect", connect_here)
@@ -91,11 +97,11 @@ def impatient_sts(
     url: str,
     *,
     endpoints: AwsEndpoints | None = None,
-    deadline: timedelta = TIMEOUT,
+    deadline: timedelta = 5 * TIMEOUT,
     proxy: str | None = None,
     clock: Clock = lambda: datetime.now(UTC),
 ) -> StsTokenService:
-    """The adapter with a timeout of a second, and as long for a whole exchange: one try where STS is silent."""
+    """The adapter with a timeout of a second."""
     return StsTokenService(
         endpoints or LoopbackEndpoints(url, url),
         connect_timeout=TIMEOUT,
@@ -111,3 +117,22 @@ def impatient_console(url: str, *, proxy: str | None = None) -> FederationSignIn
     """The same for console sign-in."""
     endpoints = LoopbackEndpoints(url, url)
     return FederationSignIn(endpoints, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, proxy=proxy, threads=4)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Key and certificate of 127.0.0.1, signed by itself."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(key + made.public_bytes(Encoding.PEM))
+    return path

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +24,7 @@ from broker.core.credentials import ConsoleUrl
 from broker.core.entitlements import Narrowing, Use
 from broker.core.errors import ConsoleSignInUnavailable
 from broker.core.session_policy import policy_for
-from tests.adapters.aws.answering import Answer, AnsweringServer, Asked, HangUp, Silence
+from tests.adapters.aws.answering import Answer, AnsweringServer, Asked, Drip, HangUp, Silence
 from tests.adapters.aws.conftest import TIMEOUT, impatient_console
 from tests.adapters.aws.exchange import SECRET_KEY, SESSION_TOKEN, assertion_for, exchange, logged, shown
 from tests.core.examples import grant
@@ -123,6 +124,20 @@ def test_a_400_twice_is_an_outage_and_there_is_no_third_try(server: AnsweringSer
     server.answer(400, f"Invalid credentials parameter {SECRET_KEY}")
     assert str(unavailable(server)) == "the sign-in service answered 400"
     assert len(server.asked) == 2
+
+
+def test_a_session_that_the_role_shortened_is_as_short_in_the_console(server: AnsweringServer) -> None:
+    server.answer(200, json.dumps({"SigninToken": TOKEN}))
+    shortened = replace(exchange(), shortened_to=timedelta(hours=1))
+    impatient_console(server.url).sign_in_url(grant(use=Use.CONSOLE), shortened, PAGE, PORTAL)
+    assert server.asked[0].fields["SessionDuration"] == "3600"
+
+
+def test_an_answer_that_drips_is_bounded_as_a_whole(server: AnsweringServer) -> None:
+    server.script = lambda _: Drip(json.dumps({"SigninToken": TOKEN}).encode(), seconds_between=0.2)
+    began = time.monotonic()
+    assert str(unavailable(server)) == "no answer from the sign-in service: TimeLimitPassed"
+    assert time.monotonic() - began < 2 * TIMEOUT.total_seconds() + 1
 
 
 @pytest.mark.parametrize("status", [201, 204, 401, 403, 404, 429, 500, 502, 503])

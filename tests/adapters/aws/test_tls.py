@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from broker.core.assertion import SignedAssertion
 from broker.core.credentials import Secret
@@ -21,25 +14,6 @@ from tests.adapters.aws.answering import answering
 from tests.adapters.aws.conftest import impatient_console, impatient_sts
 from tests.adapters.aws.exchange import exchange, sts_answer
 from tests.core.examples import grant
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Key and certificate of 127.0.0.1, signed by itself."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(key + made.public_bytes(Encoding.PEM))
-    return path
 
 
 def test_sts_behind_an_unknown_certificate_is_not_spoken_to(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

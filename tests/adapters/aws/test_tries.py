@@ -145,10 +145,10 @@ def test_an_answer_that_may_hold_credentials_but_cannot_be_used_is_not_asked_for
 def test_a_silent_sts_is_asked_until_the_deadline_and_no_longer(server: AnsweringServer) -> None:
     server.script = lambda _: Silence()
     began = time.monotonic()
-    error = unavailable(server, deadline=timedelta(seconds=2.2))
-    assert time.monotonic() - began < 2.5
-    assert error.tries == len(server.asked) == 2
-    assert str(error) == (
+    error = unavailable(server, deadline=timedelta(seconds=3.5))
+    assert time.monotonic() - began < 4
+    assert 2 <= error.tries == len(server.asked) <= 4
+    assert str(error).startswith(
         "no answer from STS: try 1 in ap-northeast-1: ReadTimeoutError; try 2 in ap-northeast-1: ReadTimeoutError"
     )
 
