@@ -241,6 +241,7 @@ class _Walk:
             return
         if checkpoint.position != self._at.position:
             return  # the seal of that position is missing, and has been named
+        self._signed = checkpoint.position
         if checkpoint.chain_hash != self._at.chain_hash:
             since = f"after position {self._proved.position}, " if self._proved else ""
             self._findings.add(

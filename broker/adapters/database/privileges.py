@@ -13,6 +13,11 @@ from broker.core.errors import DatabaseNotReady, Fault, SettingsInvalid
 _APPEND: Final = "SELECT, INSERT"
 _KEEP: Final = "SELECT, INSERT, UPDATE, DELETE"
 _REVISION: Final = "alembic_version"
+# An owner without a privilege can give it back to himself, and set triggers aside.
+_MAY_REWRITE: Final = text(
+    "SELECT pg_has_role(:user, relowner, 'MEMBER') OR has_table_privilege(:user, oid, 'UPDATE, DELETE, TRUNCATE')"
+    " FROM pg_class WHERE oid = 'audit_event'::regclass"
+)
 
 
 def grant_least(connection: Connection, url: str) -> None:
@@ -39,12 +44,14 @@ def grant_least(connection: Connection, url: str) -> None:
         allowed = _APPEND if name.startswith("audit_") else "SELECT" if name == _REVISION else _KEEP
         connection.execute(text(f"REVOKE ALL ON {quote(name)} FROM {quote(user)}"))
         connection.execute(text(f"GRANT {allowed} ON {quote(name)} TO {quote(user)}"))
-    could = connection.scalar(
-        text("SELECT has_table_privilege(:user, 'audit_event', 'UPDATE, DELETE, TRUNCATE')"), {"user": user}
-    )
-    if could:
+    if may_rewrite_audit(connection, user):
         message = (
             f"{user} can change the audit all the same, as the owner of its tables, as a superuser, or through another"
             f" role; for the first, as a superuser of this database: REASSIGN OWNED BY {quote(user)} TO …"
         )
         raise DatabaseNotReady(Fault(f"user {user}", message))
+
+
+def may_rewrite_audit(connection: Connection, user: str) -> bool:
+    """Whether that user could change or remove events: by privilege, as the owner, or as a superuser."""
+    return bool(connection.scalar(_MAY_REWRITE, {"user": user}))

@@ -16,13 +16,13 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     select,
     text,
     union_all,
 )
 
 from broker.adapters.database.engine import Database
+from broker.adapters.database.privileges import may_rewrite_audit
 from broker.adapters.database.tables import audit_checkpoint, audit_event, audit_seal, seal_queue
 from broker.core.audit import AuditEvent, event_record
 from broker.core.errors import AuditUnavailable
@@ -243,9 +243,8 @@ class SqlSeals:
         """
         if self._database.path is not None:
             return False
-        allowed = func.has_table_privilege(literal("audit_event"), literal("UPDATE, DELETE, TRUNCATE"))
         with self._database.reading(AuditUnavailable) as connection:
-            return bool(connection.scalar(select(allowed)))
+            return may_rewrite_audit(connection, str(connection.scalar(text("SELECT current_user"))))
 
     def _by_position(
         self, statement: Select[Any], position: ColumnElement[int], last: int, after: int
