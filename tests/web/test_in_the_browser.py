@@ -60,6 +60,20 @@ def test_everything_works_without_scripts(page_without_scripts: Page, live: Live
     expect(page.locator("html")).to_have_attribute("lang", "ja")
 
 
+def test_the_policy_on_a_card_is_opened_and_scrolled_with_the_keyboard(page: Page, live: LivePortal) -> None:
+    sign_in(page, live, HANAKO)
+    policy = page.get_by_role("region", name="Session policy of My files")
+    expect(policy).to_be_hidden()
+
+    page.locator("summary", has_text="What will this let me do?").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+
+    expect(policy).to_be_focused()
+    page.keyboard.press("End")
+    page.wait_for_function("document.activeElement.scrollTop > 0")
+
+
 def test_everything_can_be_done_with_the_keyboard(page: Page, live: LivePortal) -> None:
     page.goto(f"{live.url}/login")
     expect(page.get_by_label("Username")).to_be_focused()
@@ -73,6 +87,8 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, live: LivePortal) 
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("summary", has_text="What will this let me do?")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("form[action='/issue/home/console'] select[name=duration]")).to_be_focused()
     for _ in range(2):

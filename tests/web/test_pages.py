@@ -53,6 +53,8 @@ def home(page: Page, portal: LivePortal) -> None:
     page.goto(portal.url)
     page.click("details.live > summary")
     page.click("details.narrow >> nth=0")
+    for explanation in page.locator("details.explanation > summary").all():
+        explanation.click()
 
 
 def home_of_an_administrator_with_faults(page: Page, portal: LivePortal) -> None:
