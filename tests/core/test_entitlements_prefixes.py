@@ -200,6 +200,11 @@ def test_an_account_with_faults_hides_no_fault_of_a_key() -> None:
     ]
 
 
+def test_a_key_that_is_right_is_no_fault_beside_an_account_that_is_wrong() -> None:
+    text = with_option(f"kms_key = '{KEY}'").replace('account = "files"', 'account = "fils"')
+    assert [fault.split(":")[0] for fault in faults(text)] == ['entitlement "home", account']
+
+
 def test_faults_behind_a_mixed_scope_are_reported_too() -> None:
     text = home(
         s3="[{ bucket = 'corp..home', prefix = 'red', access = 'all' }]",
