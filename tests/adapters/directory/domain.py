@@ -55,6 +55,9 @@ PLAIN_PEOPLE: Final = (
     "guarded",
     "director",
     "sealed",
+    "mover",
+    "reused",
+    "changing",
 )
 
 
