@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.resources import as_file, files
 from itertools import product
 
 import pytest
@@ -168,6 +169,28 @@ PLACES = st.lists(
     min_size=1,
     max_size=5,
 )
+
+
+def test_every_action_is_one_that_aws_knows_and_applies_to_the_resource_it_is_given() -> None:
+    # What cfn-lint carries of the service authorization reference.
+    with as_file(files("cfnlint.data.AdditionalSpecs") / "Policies.json") as path:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    policy = json.loads(compiled(S3Location("corp-home", "red/", Access.FULL, versions=True, kms_key=KEY)))
+    named = set()
+    for statement in policy["Statement"]:
+        kind = "key" if statement["Resource"] == KEY.arn else "object" if "/" in statement["Resource"] else "bucket"
+        for action in [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]:
+            service, name = action.split(":")
+            assert kind in known[service]["Actions"][name.lower()]["Resources"], action
+            named.add(name)
+    assert named == {
+        *ACTIONS,
+        "GetBucketLocation",
+        "GetObjectVersion",
+        "ListBucketVersions",
+        "Decrypt",
+        "GenerateDataKey",
+    }
 
 
 @given(PLACES)
