@@ -428,7 +428,7 @@ def test_a_base_that_is_missing_fails_by_its_setting(ask: Ask) -> None:
     assert missing[0].advice.startswith("directory.user_bases[1]")
     assert f"'ou=nothing,{SUFFIX}'" in missing[1].what
     assert missing[1].advice.startswith("directory.group_base")
-    domains = (DirectoryDomain("corp.example", "CORP", f"ou=none,{SUFFIX}"),)
+    domains = (DirectoryDomain("corp.example", "CORP", f"ou=none,{company.PEOPLE}"),)
     assert failure(ask(domains=domains)).advice.startswith("directory.domains[0].base")
 
 
