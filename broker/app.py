@@ -17,6 +17,7 @@ from broker.web import (
     holds_view,
     home,
     issue,
+    keys_view,
     language,
     request_log,
     saml,
@@ -62,7 +63,7 @@ def create_app(portal: Portal) -> Flask:
     language.register(app)
     access.register(app)
     errors.register(app)
-    for room in (sign_in, home, issue, audit_view, holds_view, saml, health):
+    for room in (sign_in, home, issue, audit_view, holds_view, keys_view, saml, health):
         app.register_blueprint(room.blueprint)
     app.context_processor(page_context)
     versions = _static_versions(Path(app.static_folder or ""))

@@ -23,22 +23,22 @@ from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, D
 from broker.adapters.directory.diagnosis import Questions, diagnose
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.entitlements_file import EntitlementsFile, parse_file
-from broker.adapters.saml.assertion import SamlAssertionSigner
-from broker.adapters.saml.metadata import build_metadata
-from broker.adapters.saml.self_check import check_signer
-from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
+from broker.adapters.signing_keys import SigningKeyFolder
 from broker.core.credentials import Secret
 from broker.core.duties import Duty
+from broker.core.entitlements import Account
 from broker.core.errors import BrokerError, EntitlementsInvalid, SettingsInvalid
 from broker.core.findings import Finding
 from broker.core.issuance import IssuancePorts
+from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
 from broker.readiness import Readiness
 from broker.resources import resource
-from broker.settings import Settings
+from broker.settings import Settings, credentials_folder
+from broker.signing import CurrentSigner, SigningKeys
 from broker.web.portal import Portal
 
 _log = structlog.get_logger()
@@ -57,7 +57,7 @@ class Broker:
     database: Database
     directory: LdapDirectory
     entitlements: EntitlementsFile
-    keys: SigningKeyFolder
+    keys: SigningKeys
     endpoints: AwsEndpoints
 
     def check_at_start(self) -> None:
@@ -68,9 +68,7 @@ class Broker:
                 or the database is not of this version.
             AuditUnavailable: the database does not answer.
         """
-        now = utc_now()
-        signer = SamlAssertionSigner(self.keys.active(now))
-        check_signer(signer, self.keys.metadata(), self.settings.entity_id, now)
+        self.keys.check(utc_now())
         self.entitlements.check_text()
         self.settings.secret_key()
         check_ready(self.database, resource("alembic"))
@@ -100,6 +98,7 @@ class Broker:
         audit, sessions = SqlAuditLog(self.database), SqlSessions(self.database)
         limits = SessionLimits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
         secret_key = settings.secret_key()
+        signer = CurrentSigner(self.keys.folder, settings.entity_id, utc_now)
         timeouts = {
             "connect_timeout": settings.aws.connect_timeout,
             "read_timeout": settings.aws.read_timeout,
@@ -107,7 +106,7 @@ class Broker:
         issuance = IssuancePorts(
             directory=self.directory,
             entitlements=self.entitlements,
-            signer=SamlAssertionSigner(self.keys.active(utc_now())),
+            signer=signer,
             token_service=StsTokenService(self.endpoints, threads=settings.listen.threads, **timeouts),
             console=FederationSignIn(self.endpoints, threads=settings.listen.threads, **timeouts),
             audit=audit,
@@ -132,6 +131,8 @@ class Broker:
             audit=audit,
             limits=limits,
             metadata=self.keys.metadata,
+            rollover=self.rollover,
+            signing_key_problem=signer.problem,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,
@@ -152,6 +153,15 @@ class Broker:
             demo_people=demo_people,
         )
 
+    def rollover(self) -> RolloverReport:
+        """The signing keys, and what AWS has to be told of them.
+
+        Raises:
+            SigningKeyUnusable: the folder of the keys cannot be read.
+            EntitlementsInvalid: the accounts cannot be read.
+        """
+        return self.keys.report(accounts(self.settings))
+
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.
 
@@ -163,19 +173,19 @@ class Broker:
         return bool(name) and principal.is_member_of(self.directory.group(name))
 
 
-def signing_keys(settings: Settings) -> SigningKeyFolder:
-    """The folder of signing keys; needs no directory and no database."""
-    return SigningKeyFolder(settings.saml.keys)
+def signing_keys(settings: Settings) -> SigningKeys:
+    """The signing keys and the metadata; needs no directory and no database."""
+    folder = SigningKeyFolder(settings.saml.keys, credentials_folder())
+    return SigningKeys(folder, settings.entity_id, f"{settings.public_url}/saml/sso")
 
 
-def sign_metadata(settings: Settings, key: FileSigningKey) -> None:
-    """Sign the metadata anew and keep it; only the key and metadata commands do.
+def accounts(settings: Settings) -> tuple[Account, ...]:
+    """The AWS accounts of the entitlements file; needs no directory.
 
     Raises:
-        SigningKeyUnusable: the folder cannot be written.
+        EntitlementsInvalid: with every fault.
     """
-    content = build_metadata(settings.entity_id, f"{settings.public_url}/saml/sso", key)
-    signing_keys(settings).keep_metadata(content)
+    return parse_file(settings.entitlements, settings.attributes).accounts
 
 
 def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> Broker:

@@ -25,7 +25,7 @@ import click
 from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.adapters.database import migrations
 from broker.app import create_app
-from broker.compose import Broker, compose, sign_metadata, utc_now
+from broker.compose import Broker, accounts, compose, utc_now
 from broker.core.errors import AddressInUse, BrokerError, ConfigurationInvalid, Fault
 from broker.resources import resource
 from broker.sandbox.aws.company import ACCOUNTS, found_company
@@ -212,10 +212,11 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
     broker = compose(settings, LoopbackEndpoints(aws["aws_endpoint"], aws["signin_endpoint"]))
     now = utc_now()
     if not (folder / "keys").exists():
-        broker.keys.create_first(_ENTITY_ID, timedelta(days=365), 2048, now)
-    sign_metadata(settings, broker.keys.active(now))
+        broker.keys.create(timedelta(days=365), 2048, now)
+    broker.keys.sign_metadata()
     migrations.upgrade(settings.database.url, resource("alembic"))
     found_company(aws["aws_admin"], aws["aws_endpoint"], broker.keys.metadata(), [person.username for person in PEOPLE])
+    broker.keys.confirm(accounts(settings), now)
     broker.check_at_start()
     return broker
 

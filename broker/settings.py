@@ -12,7 +12,6 @@ import difflib
 import ipaddress
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,12 +23,14 @@ from urllib.parse import SplitResult, urlsplit
 from broker.core.credentials import Secret
 from broker.core.durations import read_duration
 from broker.core.errors import Fault, SettingsInvalid
+from broker.private_files import NotPrivateError, read_private
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ENVIRONMENT_PREFIX: Final = "BROKER_"
 # Where `broker` looks when --settings is not given.
 SETTINGS_VARIABLE: Final = "BROKER_SETTINGS"
+CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
@@ -413,6 +414,12 @@ def settings_path(given: Path | None) -> Path:
     return given or Path(os.environ.get(SETTINGS_VARIABLE) or DEFAULT_PATH)
 
 
+def credentials_folder() -> Path | None:
+    """Where systemd put the credentials of the service (systemd.exec(5)); None when it did not."""
+    named = os.environ.get(CREDENTIALS_VARIABLE)
+    return Path(named) if named else None
+
+
 def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """Read and check everything.
 
@@ -530,8 +537,8 @@ def _meant(wrong: str, known: Any) -> str:
 
 def _read_private(place: str, path: Path) -> bytes:
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise SettingsInvalid(Fault(place, f"others can read {path}: chmod 600 {path}"))
-        return path.read_bytes()
+        return read_private(path, credentials_folder())
+    except NotPrivateError as error:
+        raise SettingsInvalid(Fault(place, str(error))) from error
     except OSError as error:
         raise SettingsInvalid(Fault(place, f"{path} cannot be read: {error.strerror}")) from error

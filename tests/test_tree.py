@@ -30,7 +30,7 @@ HOMES = {
     "sqlalchemy": ["broker/adapters/database/"],
     "alembic": ["broker/adapters/database/"],
     "cryptography": [
-        "broker/adapters/signing_keys.py",
+        "broker/adapters/rsa_keys.py",
         "broker/adapters/directory/server_certificate.py",
         "broker/sandbox/",
     ],

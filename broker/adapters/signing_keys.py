@@ -1,69 +1,49 @@
-"""Signing keys in a folder: one key and certificate each, one of them active, and the metadata that publishes them.
+"""Signing keys in a folder: a key and a certificate each, one of them active, and the metadata that publishes them.
 
-The folder holds ``<key id>.key.pem`` (PKCS #8, mode 0600), ``<key id>.crt.pem``, ``active`` (the id of the key that
-signs) and ``metadata.xml``. A key id is the beginning of the SHA-256 of the public key.
+The folder holds ``<key id>.key.pem`` (PKCS #8, mode 0600) and ``<key id>.crt.pem`` of every key in use, ``active`` (the
+id of the key that signs), ``metadata.xml``, ``told-aws.json`` (what the operator confirmed to have given AWS) and, in
+``retired/``, the pairs that were taken out. A key id is the beginning of the SHA-256 of the public key. Every file is
+replaced in one step, so a broker that reads it while it changes sees the old one or the new one.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
-
+from broker.adapters.rsa_keys import Certificate, FileSigningKey, make_key, read_certificate, read_pair, unusable
 from broker.core.errors import Fault, SigningKeyUnusable
+from broker.core.key_rollover import Confirmation
 
-# NIST SP 800-131A: RSA below 2,048 bits is not to be used for signatures.
-SMALLEST_KEY_BITS: Final = 2048
+__all__ = ["FileSigningKey", "SigningKeyFolder"]
+
 _ACTIVE: Final = "active"
 _METADATA: Final = "metadata.xml"
+_TOLD: Final = "told-aws.json"
+_RETIRED: Final = "retired"
+_KEY: Final = ".key.pem"
+_CERTIFICATE: Final = ".crt.pem"
 
-
-@dataclass(frozen=True, slots=True)
-class FileSigningKey:
-    """Implements :class:`broker.core.ports.SigningKey` with a key held in memory.
-
-    Attributes:
-        id: beginning of the SHA-256 of the public key.
-        certificate_der: DER of the self-signed certificate.
-        not_after: the certificate's end, aware, UTC.
-    """
-
-    id: str
-    certificate_der: bytes
-    not_after: datetime
-    _key: rsa.RSAPrivateKey
-
-    def sign(self, data: bytes) -> bytes:
-        """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2)."""
-        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-
-    def __repr__(self) -> str:
-        return f"FileSigningKey({self.id})"
+Stamp = tuple[tuple[int, int, int, int] | None, ...]
+"""What changes whenever a file of the folder does."""
 
 
 class SigningKeyFolder:
     """The folder that ``saml.keys`` names."""
 
-    def __init__(self, path: Path) -> None:
-        """Remember where the folder is; nothing is read yet."""
+    def __init__(self, path: Path, credentials: Path | None = None) -> None:
+        """Remember where the folder is; nothing is read yet.
+
+        Args:
+            path: the folder.
+            credentials: the folder of systemd's credentials, where a private key may be instead; None: there is none.
+        """
         self.path = path
+        self._credentials = credentials
 
     def create_first(self, common_name: str, valid_for: timedelta, bits: int, now: datetime) -> FileSigningKey:
         """Make the first key with a self-signed certificate, and make it the active one.
@@ -77,24 +57,48 @@ class SigningKeyFolder:
         Raises:
             SigningKeyUnusable: there is a key already, or the folder cannot be written.
         """
-        if (self.path / _ACTIVE).exists():
+        if self.has_active():
             raise SigningKeyUnusable(
                 Fault("saml.keys", f"{self.path} holds an active key already; nothing was changed")
             )
-        if bits < SMALLEST_KEY_BITS:
-            raise SigningKeyUnusable(Fault("--bits", f"a signing key has at least {SMALLEST_KEY_BITS} bits"))
-        private = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-        certificate = _self_signed(private, common_name, now, valid_for)
-        key_id = _key_id(private.public_key())
+        made = self.create(common_name, valid_for, bits, now)
+        self.make_active(made.key_id)
+        return self.active(now)
+
+    def create(self, common_name: str, valid_for: timedelta, bits: int, now: datetime) -> Certificate:
+        """Make a key that does not sign yet. The arguments are those of :meth:`create_first`.
+
+        Raises:
+            SigningKeyUnusable: too few bits, or the folder cannot be written.
+        """
+        made = make_key(common_name, valid_for, bits, now)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            _write(self.path / f"{key_id}.key.pem", pem, 0o600)
-            _write(self.path / f"{key_id}.crt.pem", certificate.public_bytes(Encoding.PEM), 0o644)
-            _write(self.path / _ACTIVE, key_id.encode() + b"\n", 0o644)
+            _write(self.path / (made.id + _KEY), made.private_pem, 0o600)
+            # Last: a key without a certificate is no key of this folder.
+            _write(self._certificate(made.id), made.certificate_pem, 0o644)
         except OSError as error:
-            raise _unreadable(Path(error.filename or self.path), error) from error
-        return self.active(now)
+            raise unusable(Path(error.filename or self.path), error) from error
+        return read_certificate(self._certificate(made.id))
+
+    def has_active(self) -> bool:
+        """Whether there is a key that signs."""
+        return (self.path / _ACTIVE).exists()
+
+    def active_id(self) -> str:
+        """The id of the key that signs.
+
+        Raises:
+            SigningKeyUnusable: there is none, or the file cannot be read.
+        """
+        try:
+            return (self.path / _ACTIVE).read_text(encoding="ascii").strip()
+        except FileNotFoundError as error:
+            raise SigningKeyUnusable(
+                Fault("saml.keys", f"{self.path} holds no active key: run `broker keys new`")
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise unusable(self.path / _ACTIVE, error) from error
 
     def active(self, now: datetime) -> FileSigningKey:
         """The key that signs.
@@ -105,39 +109,63 @@ class SigningKeyFolder:
         Raises:
             SigningKeyUnusable: missing, readable by others, weak, out of date, or not the certificate's key.
         """
+        return self.pair(self.active_id(), now)
+
+    def pair(self, key_id: str, now: datetime | None) -> FileSigningKey:
+        """A key in use, to sign with. The arguments are those of :func:`broker.adapters.rsa_keys.read_pair`.
+
+        Raises:
+            SigningKeyUnusable: as for :meth:`active`.
+        """
+        key_path = self.path / (key_id + _KEY)
+        if self._credentials is not None and not self.has_private_key(key_id):
+            key_path = self._credentials / (key_id + _KEY)
+        return read_pair(key_path, self._certificate(key_id), self._credentials, now)
+
+    def make_active(self, key_id: str) -> None:
+        """Let that key sign from now on.
+
+        Raises:
+            SigningKeyUnusable: the folder cannot be written.
+        """
+        self._keep(_ACTIVE, key_id.encode() + b"\n")
+
+    def has_private_key(self, key_id: str, *, retired: bool = False) -> bool:
+        """Whether the folder itself holds the private key."""
+        return (self._place(retired=retired) / (key_id + _KEY)).is_file()
+
+    def certificates(self, *, retired: bool = False) -> tuple[Certificate, ...]:
+        """The certificates of the keys in use, or of those that were retired; the oldest first.
+
+        Raises:
+            SigningKeyUnusable: one cannot be read or would not be taken.
+        """
+        paths = self._place(retired=retired).glob("*" + _CERTIFICATE)
+        return tuple(sorted(map(read_certificate, paths), key=lambda one: (one.not_before, one.key_id)))
+
+    def retire(self, key_id: str, *, destroy: bool) -> None:
+        """Take a key out of use.
+
+        Args:
+            key_id: not the active one.
+            destroy: delete the private key instead of keeping it in ``retired/``.
+
+        Raises:
+            SigningKeyUnusable: the folder cannot be written.
+        """
+        kept = self._place(retired=True)
         try:
-            key_id = (self.path / _ACTIVE).read_text(encoding="ascii").strip()
-        except FileNotFoundError as error:
-            raise SigningKeyUnusable(
-                Fault("saml.keys", f"{self.path} holds no active key: run `broker keys new`")
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(self.path / _ACTIVE, error) from error
-        key_path, certificate_path = self.path / f"{key_id}.key.pem", self.path / f"{key_id}.crt.pem"
-        private = _load_private(key_path)
-        try:
-            certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-            certified = certificate.public_key()
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise _unreadable(certificate_path, error) from error
-        if _public_bytes(certified) != _public_bytes(private.public_key()):
-            raise SigningKeyUnusable(
-                Fault("saml.keys", f"{key_path} is not the key of {certificate_path}: restore the pair")
-            )
-        if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
-            raise SigningKeyUnusable(
-                Fault(
-                    "saml.keys",
-                    f"{certificate_path} is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
-                    f" to {certificate.not_valid_after_utc:%Y-%m-%d}: check the clock, or make a new key",
-                )
-            )
-        return FileSigningKey(
-            id=_key_id(private.public_key()),
-            certificate_der=certificate.public_bytes(Encoding.DER),
-            not_after=certificate.not_valid_after_utc,
-            _key=private,
-        )
+            kept.mkdir(mode=0o700, exist_ok=True)
+            # First: from here on the key is retired, and a second call goes on where this one was broken off.
+            if self._certificate(key_id).exists():
+                self._certificate(key_id).rename(kept / (key_id + _CERTIFICATE))
+            private = self.path / (key_id + _KEY)
+            if private.exists():
+                private.rename(kept / private.name)
+            if destroy:
+                (kept / private.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise unusable(Path(error.filename or self.path), error) from error
 
     def metadata(self) -> bytes:
         """The signed metadata.
@@ -155,7 +183,7 @@ class SigningKeyFolder:
                 )
             ) from error
         except OSError as error:
-            raise _unreadable(self.path / _METADATA, error) from error
+            raise unusable(self.path / _METADATA, error) from error
 
     def keep_metadata(self, content: bytes) -> None:
         """Keep newly signed metadata.
@@ -163,47 +191,61 @@ class SigningKeyFolder:
         Raises:
             SigningKeyUnusable: the folder cannot be written.
         """
+        self._keep(_METADATA, content)
+
+    def confirmations(self) -> Mapping[str, Confirmation]:
+        """What the operator confirmed to have given AWS, by the ARN of the SAML provider.
+
+        Raises:
+            SigningKeyUnusable: the file cannot be read.
+        """
+        path = self.path / _TOLD
         try:
-            _write(self.path / _METADATA, content, 0o644)
+            content = json.loads(path.read_bytes())
+            return {
+                arn: Confirmation(said["metadata_sha256"], datetime.fromisoformat(said["at"]))
+                for arn, said in content.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise unusable(path, error) from error
+
+    def keep_confirmations(self, confirmed: Mapping[str, Confirmation]) -> None:
+        """Keep what the operator confirmed.
+
+        Raises:
+            SigningKeyUnusable: the folder cannot be written.
+        """
+        content = {
+            arn: {"metadata_sha256": said.metadata_sha256, "at": said.at.isoformat()}
+            for arn, said in sorted(confirmed.items())
+        }
+        self._keep(_TOLD, json.dumps(content, indent=2).encode() + b"\n")
+
+    def stamp(self) -> Stamp:
+        """Differs from an earlier one when a file was replaced since. Costs three looks at the file system."""
+        return tuple(_stamp(path) for path in (self.path, self.path / _ACTIVE, self.path / _METADATA))
+
+    def _certificate(self, key_id: str) -> Path:
+        return self.path / (key_id + _CERTIFICATE)
+
+    def _place(self, *, retired: bool) -> Path:
+        return self.path / _RETIRED if retired else self.path
+
+    def _keep(self, name: str, content: bytes) -> None:
+        try:
+            _write(self.path / name, content, 0o644)
         except OSError as error:
-            raise _unreadable(self.path / _METADATA, error) from error
+            raise unusable(self.path / name, error) from error
 
 
-def _load_private(path: Path) -> rsa.RSAPrivateKey:
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise SigningKeyUnusable(Fault("saml.keys", f"others can read {path}: chmod 600 {path}"))
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < SMALLEST_KEY_BITS:
-        raise SigningKeyUnusable(Fault("saml.keys", f"{path} is not an RSA key of {SMALLEST_KEY_BITS} bits or more"))
-    return key
-
-
-def _self_signed(key: rsa.RSAPrivateKey, common_name: str, now: datetime, valid_for: timedelta) -> x509.Certificate:
-    # RFC 5280, upper bound of a common name: 64.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + valid_for)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _public_bytes(key: object) -> bytes:
-    if not isinstance(key, rsa.RSAPublicKey):
-        return b""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _key_id(key: rsa.RSAPublicKey) -> str:
-    return hashlib.sha256(_public_bytes(key)).hexdigest()[:16]
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
@@ -215,8 +257,3 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-
-
-def _unreadable(path: Path, error: Exception) -> SigningKeyUnusable:
-    why = error.strerror if isinstance(error, OSError) else "it is not what its name says"
-    return SigningKeyUnusable(Fault("saml.keys", f"{path} cannot be used: {why}"))

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import click
 
-from broker.adapters.signing_keys import SMALLEST_KEY_BITS
+from broker.adapters.rsa_keys import SMALLEST_KEY_BITS
 from broker.cli.options import reporting, with_settings
-from broker.compose import sign_metadata, signing_keys, utc_now
+from broker.compose import accounts, signing_keys, utc_now
+from broker.core.entitlements import Account
+from broker.core.errors import Fault, SigningKeyUnusable
+from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, console_steps
 from broker.settings import load_settings, settings_path
+
+# AWS IAM user guide, "Troubleshoot IAM", changes that I make are not always immediately visible. AWS names no bound.
+_IAM_TAKES: Final = "IAM takes a little while to have a change everywhere: wait five minutes"
+
+_yes = click.option("--yes", is_flag=True, help="Confirm without being asked.")
 
 
 @click.group()
 def keys() -> None:
-    """The key that signs assertions."""
+    """The keys that sign assertions, and their rollover: new, activate, retire.
+
+    A running `broker serve` takes over at its next signature; nothing has to be restarted.
+    """
 
 
 @keys.command("new")
@@ -32,12 +46,127 @@ def keys() -> None:
 @with_settings
 @reporting
 def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
-    """Make the first signing key with its certificate, and sign the metadata."""
+    """Make a signing key with its certificate, and publish it in the metadata.
+
+    The first key signs at once. A further one is published beside the one that signs, until `broker keys activate`.
+    """
     settings = load_settings(settings_path(settings_file))
-    key = signing_keys(settings).create_first(settings.entity_id, timedelta(days=days), bits, utc_now())
-    sign_metadata(settings, key)
-    click.echo(f"Key {key.id} signs from now on; its certificate holds until {key.not_after:%Y-%m-%d}.")
-    click.echo("Next: give AWS the metadata (`broker metadata > metadata.xml`), as a SAML provider in each account.")
+    signing = signing_keys(settings)
+    first = not signing.folder.has_active()
+    # Read before anything is made: without the accounts nobody would know whom to tell.
+    known = () if first else accounts(settings)
+    made = signing.create(timedelta(days=days), bits, utc_now())
+    if first:
+        click.echo(f"Key {made.id} signs from now on; its certificate holds until {made.not_after:%Y-%m-%d}.")
+        click.echo(
+            "Next: give AWS the metadata (`broker metadata > metadata.xml`), as a SAML provider in each account,"
+        )
+        click.echo("and say so: `broker keys confirm`.")
+        return
+    click.echo(
+        f"Key {made.id} is published; its certificate holds until {made.not_after:%Y-%m-%d}. It does not sign yet."
+    )
+    _echo_what_to_tell(signing.providers(known))
+    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {made.id}")
+
+
+@keys.command("list")
+@with_settings
+@reporting
+def keys_list(settings_file: Path | None) -> None:
+    """List the keys, and what AWS must be told."""
+    settings = load_settings(settings_path(settings_file))
+    now = utc_now()
+    report = signing_keys(settings).report(accounts(settings))
+    click.echo(f"{'key':<16}  {'state':<11}  {'created':<10}  {'ends':<10}  {'days left':>9}  {'bits':>4}")
+    for key in report.keys:
+        click.echo(_row(key, now))
+    for warning in report.warnings(now):
+        click.echo(f"\nwarning: {warning}")
+    click.echo(f"\nThe metadata holds until {report.valid_until:%Y-%m-%d}; its SHA-256 is {report.metadata_sha256}.")
+    for provider in report.providers:
+        if provider.confirmed_at is not None:
+            click.echo(f"{_name(provider.account)} has it, as was confirmed on {provider.confirmed_at:%Y-%m-%d}.")
+    if report.to_be_told:
+        _echo_what_to_tell(report.providers)
+        click.echo("\nThen say so: `broker keys confirm`. Nothing but your word tells the broker what AWS holds.")
+
+
+@keys.command("activate")
+@click.argument("key_id", metavar="KEYID")
+@_yes
+@with_settings
+@reporting
+def keys_activate(key_id: str, yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
+    """Let the published key KEYID sign from now on. The other ones stay published.
+
+    First every account has to have the metadata that names it, or AWS refuses everybody: the broker cannot see what
+    AWS holds, so it asks.
+    """
+    settings = load_settings(settings_path(settings_file))
+    signing = signing_keys(settings)
+    known, now = accounts(settings), utc_now()
+    states = {key.id: key.state for key in signing.report(known).keys}
+    if states.get(key_id) is KeyState.ACTIVE:
+        click.echo(f"Key {key_id} signs already; nothing was changed.")
+        return
+    if states.get(key_id) is not KeyState.PUBLISHED:
+        raise SigningKeyUnusable(Fault("KEYID", f"there is no published key {key_id!r}: `broker keys list` shows them"))
+    _confirm_told(signing.providers(known), yes=yes)
+    signing.confirm(known, now)
+    signing.activate(key_id, now)
+    click.echo(f"Key {key_id} signs from the next assertion on; a running broker takes over by itself.")
+    others = [one for one, state in states.items() if state in {KeyState.ACTIVE, KeyState.PUBLISHED} and one != key_id]
+    click.echo("When sign-ins work, take the old certificate out:")
+    for one in others:
+        click.echo(f"  broker keys retire {one}")
+    click.echo(
+        f"If they do not, go back: `broker keys activate {next(o for o in others if states[o] is KeyState.ACTIVE)}`"
+    )
+
+
+@keys.command("retire")
+@click.argument("key_id", metavar="KEYID")
+@click.option(
+    "--destroy",
+    is_flag=True,
+    help="Delete the private key (asks; --yes confirms). Without it the key is kept, in the folder retired/.",
+)
+@_yes
+@with_settings
+@reporting
+def keys_retire(key_id: str, destroy: bool, yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
+    """Take the key KEYID, which does not sign, out of the metadata.
+
+    Its private key is kept in the folder retired/ unless --destroy is given, also later for a key retired before.
+    """
+    settings = load_settings(settings_path(settings_file))
+    signing = signing_keys(settings)
+    known = accounts(settings)
+    if destroy:
+        _ask(f"The private key of {key_id} will be deleted for good.", yes=yes)
+    signing.retire(key_id, destroy=destroy)
+    click.echo(f"Key {key_id} is retired: the metadata no longer names it.")
+    if destroy:
+        click.echo("Its private key is deleted here; copies in backups are yours to delete.")
+    else:
+        click.echo(f"Its private key is kept in {signing.folder.path / 'retired'}: `--destroy` deletes it.")
+    _echo_what_to_tell(signing.providers(known))
+    click.echo("\nUntil then AWS goes on to accept the retired key. Afterwards say so: `broker keys confirm`")
+
+
+@keys.command("confirm")
+@_yes
+@with_settings
+@reporting
+def keys_confirm(yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
+    """Note that every account of the entitlements file was given the present metadata."""
+    settings = load_settings(settings_path(settings_file))
+    signing = signing_keys(settings)
+    known = accounts(settings)
+    _confirm_told(signing.providers(known), yes=yes)
+    signing.confirm(known, utc_now())
+    click.echo("Noted: every account has the present metadata.")
 
 
 @click.command()
@@ -46,10 +175,52 @@ def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
 )
 @with_settings
 @reporting
-def metadata(sign: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
+def metadata(sign: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Print the signed SAML metadata of this identity provider."""
     settings = load_settings(settings_path(settings_file))
-    keys = signing_keys(settings)
+    signing = signing_keys(settings)
     if sign:
-        sign_metadata(settings, keys.active(utc_now()))
-    click.echo(keys.metadata(), nl=False)
+        signing.sign_metadata()
+    click.echo(signing.metadata(), nl=False)
+
+
+def _row(key: KeyRecord, now: datetime) -> str:
+    row = (
+        f"{key.id:<16}  {key.state:<11}  {key.created:%Y-%m-%d}  {key.not_after:%Y-%m-%d}"
+        f"  {key.days_left(now):>9}  {key.bits:>4}"
+    )
+    if key.state is KeyState.RETIRED:
+        return row + ("  private key kept" if key.private_key_kept else "  private key not here")
+    if key.state is KeyState.UNPUBLISHED:
+        return row + "  the metadata lacks it: `broker metadata --sign`"
+    return row
+
+
+def _echo_what_to_tell(providers: Iterable[ProviderState]) -> None:
+    waiting = [provider for provider in providers if provider.confirmed_at is None]
+    click.echo("\nGive AWS the metadata. Write it to a file:\n  broker metadata > metadata.xml")
+    for provider in waiting:
+        click.echo(f"\n{_name(provider.account)}, as an administrator of that account:\n  {provider.command}")
+        click.echo(f"or in the console: {console_steps(provider.account)}")
+
+
+def _confirm_told(providers: Sequence[ProviderState], *, yes: bool) -> None:
+    waiting = [provider for provider in providers if provider.confirmed_at is None]
+    if waiting:
+        names = "\n".join(f"  {_name(one.account)}: {one.account.saml_provider_arn}" for one in waiting)
+        _ask(f"Every one of these accounts has to hold the present metadata (`broker keys list`):\n{names}", yes=yes)
+
+
+def _ask(what: str, *, yes: bool) -> None:
+    if yes:
+        return
+    click.echo(what)
+    if not sys.stdin.isatty():
+        raise SigningKeyUnusable(
+            Fault("--yes", "nothing was changed: it has to be confirmed, and nobody is here to ask")
+        )
+    click.confirm("Is that so?", abort=True)
+
+
+def _name(account: Account) -> str:
+    return f"{account.name} ({account.id})"

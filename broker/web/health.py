@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from broker.web.portal import current_portal
+from broker.core.errors import SigningKeyUnusable
+from broker.web.portal import Portal, current_portal
 from broker.web.request_log import logger
 
 blueprint = Blueprint("health", __name__)
@@ -20,7 +21,8 @@ def alive() -> Response:
 def ready() -> Response:
     """503 when anything that issuing needs is missing. Names only: what is wrong with it is in the log.
 
-    An entitlements file that went wrong while an older version is in force is a warning: the node still serves.
+    An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
+    a signing key that ends soon, or one that cannot take over from the one that signs.
     """
     portal = current_portal()
     checks = portal.readiness()
@@ -32,7 +34,19 @@ def ready() -> Response:
         status="not ready" if failing else "ready",
         checks={name: "ok" if problem is None else "failing" for name, problem in checks.items()},
         failing=failing,
-        warnings=["entitlements"] if portal.issuance.entitlements.problem() is not None else [],
+        warnings=_warnings(portal),
     )
     response.status_code = 503 if failing else 200
     return response
+
+
+def _warnings(portal: Portal) -> list[str]:
+    found = ["entitlements"] if portal.issuance.entitlements.problem() is not None else []
+    try:
+        problem = portal.signing_key_problem()
+    except SigningKeyUnusable as error:
+        problem = str(error)
+        logger().error("signing key unusable", problem=problem)
+    if problem is not None:
+        found.append("signing-key")
+    return found

@@ -16,6 +16,7 @@ from flask import current_app
 
 from broker.core.duties import Duty
 from broker.core.issuance import IssuancePorts
+from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.ports import AuditLog, Clock, Sessions
 from broker.core.principal import Principal
@@ -34,6 +35,9 @@ class Portal:
 
     Attributes:
         metadata: gives the signed IdP metadata, XML.
+        rollover: the signing keys and what AWS has to be told; may raise SigningKeyUnusable and EntitlementsInvalid.
+        signing_key_problem: what has to be done about the key although it signs, None for nothing; may raise
+            SigningKeyUnusable.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
         has_duty: whether a person has it; may raise DirectoryUnavailable, and GroupNotResolved when the configured
@@ -54,6 +58,8 @@ class Portal:
     audit: AuditLog
     limits: SessionLimits
     metadata: Callable[[], bytes]
+    rollover: Callable[[], RolloverReport]
+    signing_key_problem: Callable[[], str | None]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]

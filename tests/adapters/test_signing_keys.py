@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -25,6 +26,9 @@ from cryptography.x509.oid import NameOID
 
 from broker.adapters.signing_keys import FileSigningKey, SigningKeyFolder
 from broker.core.errors import SigningKeyUnusable
+from broker.core.key_rollover import Confirmation
+
+AnyPrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 YEAR = timedelta(days=365)
@@ -172,7 +176,7 @@ def test_an_active_file_that_names_no_key_is_a_fault(folder: SigningKeyFolder, c
 
 def put(
     folder: SigningKeyFolder,
-    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    private: AnyPrivateKey,
     encryption: KeySerializationEncryption | None = None,
 ) -> Path:
     """Put another private key in the place of the folder's."""
@@ -190,17 +194,32 @@ def test_a_key_that_is_not_the_certificates_is_refused(folder: SigningKeyFolder)
 
 def test_a_weak_key_is_refused(folder: SigningKeyFolder) -> None:
     path = put(folder, rsa.generate_private_key(65537, 1024))  # noqa: S505 - what is refused
-    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} is not an RSA key of 2048 bits or more"
+    assert refusal(lambda: folder.active(NOW)) == (
+        f"saml.keys: {path} has 1024 bits, fewer than the 2048 of a signing key: `broker keys new` makes one that fits"
+    )
 
 
-def test_a_key_of_another_kind_is_refused(folder: SigningKeyFolder) -> None:
-    path = put(folder, ec.generate_private_key(ec.SECP256R1()))
-    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} is not an RSA key of 2048 bits or more"
+OTHER_KINDS: dict[str, Callable[[], AnyPrivateKey]] = {
+    "EC": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "DSA": lambda: dsa.generate_private_key(2048),
+}
 
 
-def test_a_key_under_a_passphrase_is_refused(folder: SigningKeyFolder) -> None:
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_key_of_another_kind_is_refused_and_what_to_do_is_said(folder: SigningKeyFolder, kind: str) -> None:
+    path = put(folder, OTHER_KINDS[kind]())
+    assert refusal(lambda: folder.active(NOW)) == (
+        f"saml.keys: {path} is of a kind that is not used here ({kind}), but RSA is: "
+        "`broker keys new` makes one that fits"
+    )
+
+
+def test_a_key_under_a_passphrase_is_refused_and_what_to_do_is_said(folder: SigningKeyFolder) -> None:
     path = put(folder, rsa.generate_private_key(65537, 2048), BestAvailableEncryption(b"passphrase"))
-    assert refusal(lambda: folder.active(NOW)) == f"saml.keys: {path} cannot be used: it is not what its name says"
+    assert refusal(lambda: folder.active(NOW)) == (
+        f"saml.keys: {path} is under a passphrase, and nobody is there to type it: store it without one"
+    )
 
 
 def test_a_certificate_of_another_kind_of_key_is_refused(folder: SigningKeyFolder) -> None:
@@ -210,8 +229,154 @@ def test_a_certificate_of_another_kind_of_key_is_refused(folder: SigningKeyFolde
     certificate = x509.CertificateBuilder(name, name, private.public_key(), 1, NOW, NOW + YEAR).sign(
         private, hashes.SHA256()
     )
-    (folder.path / f"{made.id}.crt.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    assert "is not the key of" in refusal(lambda: folder.active(NOW))
+    path = folder.path / f"{made.id}.crt.pem"
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    assert f"{path} is of a kind that is not used here (EC)" in refusal(lambda: folder.active(NOW))
+
+
+# A self-signed certificate of 2,048 bits with SHA-1; the library reads such certificates and no longer makes them.
+def sha1_certificate(folder: SigningKeyFolder) -> Path:
+    made = create(folder)
+    certificate = folder.path / f"{made.id}.crt.pem"
+    key = folder.path / f"{made.id}.key.pem"
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-sha1",
+            "-key",
+            str(key),
+            "-subj",
+            "/CN=x",
+            "-days",
+            "9",
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate
+
+
+def test_a_certificate_that_is_signed_with_sha1_is_refused(folder: SigningKeyFolder) -> None:
+    path = sha1_certificate(folder)
+    assert refusal(lambda: folder.active(datetime.now(UTC))) == (
+        f"saml.keys: {path} is signed with sha1: have it signed with SHA-256, or `broker keys new` makes one that fits"
+    )
+
+
+# --- More than one key
+
+
+def further(folder: SigningKeyFolder, days: int = 1) -> str:
+    return folder.create("Federation Broker", YEAR, 2048, NOW + timedelta(days=days)).key_id
+
+
+def test_a_further_key_does_not_sign_until_it_is_made_active(folder: SigningKeyFolder) -> None:
+    first, second = create(folder).id, further(folder)
+    assert folder.active(NOW).id == first
+    assert [one.key_id for one in folder.certificates()] == [first, second]
+    folder.make_active(second)
+    assert folder.active(NOW + YEAR).id == second
+
+
+def test_a_retired_key_is_kept_apart_and_private(folder: SigningKeyFolder) -> None:
+    first, second = create(folder).id, further(folder)
+    folder.retire(second, destroy=False)
+    assert [one.key_id for one in folder.certificates()] == [first]
+    assert [one.key_id for one in folder.certificates(retired=True)] == [second]
+    assert folder.has_private_key(second, retired=True)
+    assert not folder.has_private_key(second)
+    retired = folder.path / "retired"
+    assert stat.S_IMODE(retired.stat().st_mode) == 0o700
+    assert stat.S_IMODE((retired / f"{second}.key.pem").stat().st_mode) == 0o600
+
+
+def test_a_private_key_is_destroyed_at_once_or_later_and_the_certificate_stays(folder: SigningKeyFolder) -> None:
+    create(folder)
+    second, third = further(folder), further(folder, 2)
+    folder.retire(second, destroy=True)
+    folder.retire(third, destroy=False)
+    folder.retire(third, destroy=True)
+    assert {one.key_id for one in folder.certificates(retired=True)} == {second, third}
+    assert not list(folder.path.rglob(f"{second}.key.pem")) + list(folder.path.rglob(f"{third}.key.pem"))
+
+
+def test_retiring_goes_on_where_it_was_broken_off(folder: SigningKeyFolder) -> None:
+    create(folder)
+    second = further(folder)
+    (folder.path / "retired").mkdir()
+    (folder.path / f"{second}.crt.pem").rename(folder.path / "retired" / f"{second}.crt.pem")
+    folder.retire(second, destroy=False)
+    assert folder.has_private_key(second, retired=True)
+    assert not folder.has_private_key(second)
+
+
+def test_the_stamp_changes_with_the_active_key_and_with_the_metadata(folder: SigningKeyFolder) -> None:
+    create(folder)
+    second = further(folder)
+    seen = [folder.stamp()]
+    assert folder.stamp() == seen[0]
+    folder.keep_metadata(b"<x/>")
+    seen.append(folder.stamp())
+    folder.make_active(second)
+    seen.append(folder.stamp())
+    assert len(set(seen)) == 3
+
+
+def test_what_the_operator_confirmed_is_kept(folder: SigningKeyFolder) -> None:
+    create(folder)
+    assert folder.confirmations() == {}
+    said = {"arn:aws:iam::111122223333:saml-provider/broker": Confirmation("ab" * 32, NOW)}
+    folder.keep_confirmations(said)
+    assert folder.confirmations() == said
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"arn": 1}', b'{"arn": {"at": "x", "metadata_sha256": ""}}', b"\xff"]
+)
+def test_confirmations_that_cannot_be_read_are_a_fault(folder: SigningKeyFolder, content: bytes) -> None:
+    create(folder)
+    (folder.path / "told-aws.json").write_bytes(content)
+    assert "told-aws.json cannot be used" in refusal(folder.confirmations)
+
+
+# --- A private key that systemd hands over
+
+
+def as_credential(folder: SigningKeyFolder, credentials: Path) -> SigningKeyFolder:
+    """Move the first key out of the folder to where systemd 254 puts it, with the modes that it shows there."""
+    made = create(folder)
+    credentials.mkdir(mode=0o700)
+    private = credentials / f"{made.id}.key.pem"
+    (folder.path / private.name).rename(private)
+    private.chmod(0o440)
+    credentials.chmod(0o550)
+    return SigningKeyFolder(folder.path, credentials)
+
+
+@pytest.fixture(autouse=True)
+def in_roots_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root can make a file of root's group; whoever runs the tests takes root's place."""
+    monkeypatch.setattr("broker.private_files._ROOTS_GROUP", tmp_path.stat().st_gid)
+
+
+def test_a_private_key_may_be_a_credential_of_the_service(folder: SigningKeyFolder, tmp_path: Path) -> None:
+    served = as_credential(folder, tmp_path / "credentials")
+    assert served.active(NOW).sign(b"x")
+
+
+def test_outside_the_service_a_credential_is_not_found(folder: SigningKeyFolder, tmp_path: Path) -> None:
+    as_credential(folder, tmp_path / "credentials")
+    assert "No such file or directory" in refusal(lambda: folder.active(NOW))
+
+
+def test_a_credential_that_others_can_read_is_refused(folder: SigningKeyFolder, tmp_path: Path) -> None:
+    served = as_credential(folder, tmp_path / "credentials")
+    next((tmp_path / "credentials").iterdir()).chmod(0o444)
+    assert "LoadCredential=" in refusal(lambda: served.active(NOW))
 
 
 @pytest.mark.parametrize("now", [NOW - timedelta(days=1), NOW + YEAR, NOW + 2 * YEAR])

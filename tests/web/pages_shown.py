@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from werkzeug.test import TestResponse
 
+from broker.core.audit import EventKind
 from broker.core.errors import LoginCause
+from broker.core.key_rollover import KeyState, ProviderState
 from broker.core.throttle import Budget, BudgetKind
 from tests.fakes import person_named
-from tests.web.world import ADA, ADMINISTRATORS, HANAKO, KEN, NOBODY, STAFF, Browser, World
+from tests.web.world import (
+    ADA,
+    ADMINISTRATORS,
+    FILES,
+    HANAKO,
+    KEN,
+    KEY,
+    NOBODY,
+    STAFF,
+    WORKBENCH,
+    Browser,
+    World,
+)
 
 Show = Callable[[World, Browser], TestResponse]
 
@@ -108,6 +123,23 @@ def an_older_page_of_the_audit(world: World, browser: Browser) -> TestResponse:
     return browser.get(browser.link(first, "next"))
 
 
+def an_audit_event(world: World, browser: Browser) -> TestResponse:
+    the_audit(world, browser)
+    [issued, *_] = [event for event in world.audit.events if event.kind is EventKind.ISSUANCE_SUCCEEDED]
+    return browser.get(f"/admin/audit/{issued.id}")
+
+
+def a_narrow_search_of_the_audit(world: World, browser: Browser) -> TestResponse:
+    the_audit(world, browser)
+    return browser.get("/admin/audit?bucket=corp-home&source=127.0.0.0/8&since=2026-11-01T00:00&text=hanako")
+
+
+def the_audit_without_a_directory(world: World, browser: Browser) -> TestResponse:
+    the_audit(world, browser)
+    world.directory.down = True
+    return browser.get("/admin/audit")
+
+
 def an_empty_audit(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(ADA)
     return browser.get("/admin/audit?person=nobody-of-that-name")
@@ -134,6 +166,28 @@ def the_holds(world: World, browser: Browser) -> TestResponse:
 def nobody_held_back(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(ADA)
     return browser.get("/admin/holds")
+
+
+def the_signing_keys(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/keys")
+
+
+def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
+    new = replace(KEY, id="0a1b2c3d4e5f6071", state=KeyState.PUBLISHED, created=world.clock(), bits=3072)
+    world.rollover = replace(
+        world.rollover,
+        keys=(
+            replace(KEY, not_after=world.clock() + timedelta(days=9, hours=1)),
+            new,
+            replace(KEY, id="99aabbccddeeff00", state=KeyState.UNPUBLISHED),
+            replace(KEY, id="8899aabbccddeeff", state=KeyState.RETIRED, private_key_kept=False),
+        ),
+        providers=(ProviderState(FILES, None), ProviderState(WORKBENCH, KEY.created)),
+    )
+    world.signing_key_problem = "the active key cannot be used, f3a1b2c4d5e6f708 signs still: saml.keys: no such file"
+    browser.sign_in(ADA)
+    return browser.get("/admin/keys")
 
 
 def an_audit_for_administrators_only(_world: World, browser: Browser) -> TestResponse:
@@ -167,10 +221,15 @@ PAGES: tuple[Show, ...] = (
     somebody_who_is_gone,
     the_audit,
     an_older_page_of_the_audit,
+    an_audit_event,
+    a_narrow_search_of_the_audit,
+    the_audit_without_a_directory,
     an_empty_audit,
     wrong_filters,
     the_holds,
     nobody_held_back,
+    the_signing_keys,
+    signing_keys_in_a_rollover,
     an_audit_for_administrators_only,
     a_page_that_does_not_exist,
     an_outage,

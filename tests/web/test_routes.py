@@ -18,6 +18,7 @@ CONTRACT = {
     "/admin/audit": {"GET"},
     "/admin/holds": {"GET"},
     "/admin/holds/lift": {"POST"},
+    "/admin/keys": {"GET"},
     "/saml/metadata": {"GET"},
     "/saml/sso": {"GET", "POST"},
     "/healthz": {"GET"},
@@ -51,6 +52,7 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
         "/admin/audit",
         "/admin/holds",
         "/admin/holds/lift",
+        "/admin/keys",
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from ipaddress import ip_network
 from pathlib import Path
@@ -30,6 +30,7 @@ from broker.core.entitlements import (
 )
 from broker.core.errors import LoginCause
 from broker.core.issuance import IssuancePorts
+from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits
@@ -123,6 +124,13 @@ MANAGED = Entitlement(
     uses=(Use.CONSOLE, Use.TERMINAL),
     scope=ManagedPolicyScope(("arn:aws:iam::aws:policy/ReadOnlyAccess",)),
 )
+KEY = KeyRecord(
+    id="f3a1b2c4d5e6f708",
+    state=KeyState.ACTIVE,
+    created=datetime(2026, 1, 5, 8, 0, tzinfo=UTC),
+    not_after=datetime(2029, 1, 4, 8, 0, tzinfo=UTC),
+    bits=2048,
+)
 CATALOGUE = Catalogue(entitlements=(HOME, LOGS, WHOLE, MANAGED), sha256="ab" * 32)
 
 HANAKO = person_named(1, "hanako", "Hanako Yamada", STAFF, attributes={"department": ("Sales",)})
@@ -158,6 +166,13 @@ class World:
         self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.readiness: dict[str, str | None] = {"directory": None, "database": None}
+        self.signing_key_problem: str | None = None
+        self.rollover = RolloverReport(
+            keys=(KEY,),
+            metadata_sha256="cd" * 32,
+            valid_until=KEY.not_after,
+            providers=tuple(ProviderState(account, KEY.created) for account in (FILES, WORKBENCH)),
+        )
         public_url = portal.setdefault("public_url", "http://localhost:8000")
         self.portal = Portal(
             login=LoginPorts(
@@ -189,6 +204,8 @@ class World:
             templates=TEMPLATES,
             **{
                 "metadata": lambda: b"<EntityDescriptor/>",
+                "rollover": lambda: self.rollover,
+                "signing_key_problem": lambda: self.signing_key_problem,
                 "has_duty": has_duty,
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",

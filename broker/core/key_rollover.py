@@ -1,0 +1,181 @@
+"""Signing keys on their way in and out, and what AWS has to be told of it.
+
+The order keeps a running federation running: publish the new certificate beside the old one, give AWS that metadata,
+sign with the new key, take the old certificate out, give AWS the metadata again. AWS keeps the document that it was
+given (AWS IAM user guide, "Create a SAML identity provider in IAM"), and the broker has no right to read it there: what
+an account holds is what the operator confirmed to have given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from broker.core.entitlements import Account
+
+WARN_BEFORE: Final = timedelta(days=30)
+"""A certificate that ends this soon is warned about: time enough for a rollover over many accounts."""
+
+MOST_PUBLISHED: Final = 10
+"""AWS IAM user guide, "IAM and AWS STS quotas": keys in one SAML provider."""
+
+_DAY: Final = timedelta(days=1)
+
+
+class KeyState(StrEnum):
+    """What a key is doing."""
+
+    ACTIVE = "active"  # signs; its certificate is in the metadata
+    PUBLISHED = "published"  # its certificate is in the metadata; it does not sign
+    UNPUBLISHED = "unpublished"  # a pair that the metadata does not name, after a command that was broken off
+    RETIRED = "retired"  # taken out of the metadata
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A signing key as it is listed; nothing of it is secret.
+
+    Attributes:
+        id: beginning of the SHA-256 of the public key.
+        created: the beginning of its certificate, aware, UTC.
+        not_after: the end of its certificate, aware, UTC.
+        bits: of the RSA modulus.
+        private_key_kept: whether the private key is there.
+    """
+
+    id: str
+    state: KeyState
+    created: datetime
+    not_after: datetime
+    bits: int
+    private_key_kept: bool = True
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days until the certificate ends; negative afterwards."""
+        return (self.not_after - now) // _DAY
+
+    def warning(self, now: datetime) -> str | None:
+        """What to do about its end; None while there is nothing to do, or for a key that does not sign."""
+        if self.state is not KeyState.ACTIVE or self.not_after - now > WARN_BEFORE:
+            return None
+        when = "ended" if self.not_after <= now else "ends"
+        return (
+            f"the certificate of signing key {self.id}, and the metadata that AWS keeps, {when} on"
+            f" {self.not_after:%Y-%m-%d}: make the next key with `broker keys new`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The operator's word that a SAML provider was given some metadata.
+
+    Attributes:
+        metadata_sha256: of the document, hexadecimal.
+        at: when it was said, aware, UTC.
+    """
+
+    metadata_sha256: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """The SAML provider of one account.
+
+    Attributes:
+        confirmed_at: when the operator confirmed that it holds the present metadata; None: it has to be given it.
+    """
+
+    account: Account
+    confirmed_at: datetime | None
+
+    @property
+    def command(self) -> str:
+        """What gives it the present metadata."""
+        return update_command(self.account)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloverReport:
+    """All there is to say about the signing keys.
+
+    Attributes:
+        keys: the active one first, the retired ones last.
+        metadata_sha256: of the signed metadata, hexadecimal.
+        valid_until: until when the signed metadata holds, aware, UTC.
+        providers: one for each account of the entitlements file.
+    """
+
+    keys: tuple[KeyRecord, ...]
+    metadata_sha256: str
+    valid_until: datetime
+    providers: tuple[ProviderState, ...]
+
+    @property
+    def to_be_told(self) -> tuple[ProviderState, ...]:
+        """Those that have to be given the present metadata, as far as anybody confirmed."""
+        return tuple(provider for provider in self.providers if provider.confirmed_at is None)
+
+    @property
+    def next_command(self) -> str | None:
+        """The next step of the rollover, once AWS has been told what it must be; None between rollovers."""
+        active = next((key for key in self.keys if key.state is KeyState.ACTIVE), None)
+        published = [key for key in self.keys if key.state is KeyState.PUBLISHED]
+        newer = [key for key in published if active is None or key.created > active.created]
+        if newer:
+            return f"broker keys activate {newer[-1].id}"
+        if self.to_be_told:
+            return "broker keys confirm"
+        return f"broker keys retire {published[0].id}" if published else None
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """What an operator has to do about certificates that end."""
+        return tuple(warning for key in self.keys if (warning := key.warning(now)))
+
+
+def provider_states(
+    accounts: Sequence[Account], metadata_sha256: str, confirmed: Mapping[str, Confirmation]
+) -> tuple[ProviderState, ...]:
+    """What each account's SAML provider was last told, as far as it matters.
+
+    Args:
+        accounts: of the entitlements file.
+        metadata_sha256: of the present metadata.
+        confirmed: by the ARN of the provider.
+    """
+    states: dict[str, ProviderState] = {}
+    for account in accounts:
+        said = confirmed.get(account.saml_provider_arn)
+        holds_it = said is not None and said.metadata_sha256 == metadata_sha256
+        # Two accounts of the file may be one in AWS, under two names or for two regions.
+        states.setdefault(account.saml_provider_arn, ProviderState(account, said.at if said and holds_it else None))
+    return tuple(states.values())
+
+
+def provider_name(account: Account) -> str:
+    """The name of the SAML provider, as the IAM console shows it."""
+    return account.saml_provider_arn.rpartition("/")[2]
+
+
+def update_command(account: Account) -> str:
+    """The command that gives the account's SAML provider the present metadata (IAM UpdateSAMLProvider).
+
+    IAM is one for each partition, and the region decides which partition a command goes to; the commercial one is
+    everybody's default.
+    """
+    command = (
+        "aws iam update-saml-provider --saml-metadata-document file://metadata.xml"
+        f" --saml-provider-arn {account.saml_provider_arn}"
+    )
+    return command if account.partition.name == "aws" else f"{command} --region {account.region}"
+
+
+def console_steps(account: Account) -> str:
+    """The same in the console, in English."""
+    return (
+        f"https://{account.partition.console_host}/iam/ in account {account.id}: Identity providers,"
+        f" {provider_name(account)}, Replace metadata, choose metadata.xml"
+    )

@@ -1,0 +1,120 @@
+"""What is said of signing keys and of the accounts that have to hear of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import botocore.session
+import pytest
+from botocore.model import ServiceModel
+
+from broker.core.entitlements import Account
+from broker.core.key_rollover import (
+    WARN_BEFORE,
+    Confirmation,
+    KeyRecord,
+    KeyState,
+    ProviderState,
+    RolloverReport,
+    console_steps,
+    provider_states,
+    update_command,
+)
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+
+def account(partition: str = "aws", region: str = "ap-northeast-1", number: str = "111122223333") -> Account:
+    arn = f"arn:{partition}:iam::{number}:saml-provider/broker"
+    return Account(key="files", id=number, name="Files", saml_provider_arn=arn, region=region)
+
+
+def record(left: timedelta, state: KeyState = KeyState.ACTIVE) -> KeyRecord:
+    return KeyRecord("ab" * 8, state, NOW, NOW + left, 2048)
+
+
+@pytest.mark.parametrize(
+    ("left", "days"),
+    [(timedelta(days=3, hours=23), 3), (timedelta(hours=1), 0), (timedelta(0), 0), (timedelta(hours=-1), -1)],
+)
+def test_days_left_are_whole_days(left: timedelta, days: int) -> None:
+    assert record(left).days_left(NOW) == days
+
+
+def test_the_end_of_the_key_that_signs_is_warned_about_thirty_days_before() -> None:
+    assert record(WARN_BEFORE + timedelta(seconds=1)).warning(NOW) is None
+    warning = record(WARN_BEFORE).warning(NOW)
+    assert warning is not None
+    assert "ends on 2026-12-23" in warning
+    assert "`broker keys new`" in warning
+    assert "ended on 2026-11-23" in (record(timedelta(0)).warning(NOW) or "")
+
+
+@pytest.mark.parametrize("state", [KeyState.PUBLISHED, KeyState.UNPUBLISHED, KeyState.RETIRED])
+def test_a_key_that_does_not_sign_may_end(state: KeyState) -> None:
+    assert record(timedelta(0), state).warning(NOW) is None
+
+
+def test_an_account_has_the_metadata_only_when_that_very_document_was_confirmed() -> None:
+    one, two, three = (account(number=str(number) * 12) for number in (1, 2, 3))
+    said = {
+        one.saml_provider_arn: Confirmation("ab", NOW),
+        two.saml_provider_arn: Confirmation("cd", NOW),
+    }
+    states = provider_states([one, two, three], "ab", said)
+    assert [state.confirmed_at for state in states] == [NOW, None, None]
+    report = RolloverReport((record(timedelta(days=1)),), "ab", NOW, states)
+    assert [state.account for state in report.to_be_told] == [two, three]
+    assert len(report.warnings(NOW)) == 1
+
+
+def test_the_next_command_follows_the_rollover() -> None:
+    def report(*keys: KeyRecord, confirmed: bool) -> RolloverReport:
+        return RolloverReport(keys, "ab", NOW, (ProviderState(account(), NOW if confirmed else None),))
+
+    def key(name: str, state: KeyState, day: int) -> KeyRecord:
+        return KeyRecord(name, state, NOW + timedelta(days=day), NOW + timedelta(days=400), 2048)
+
+    old, new = key("old", KeyState.ACTIVE, 0), key("new", KeyState.PUBLISHED, 300)
+    assert report(old, confirmed=False).next_command == "broker keys confirm"
+    assert report(old, confirmed=True).next_command is None
+    assert report(old, new, confirmed=False).next_command == "broker keys activate new"
+    assert report(old, new, confirmed=True).next_command == "broker keys activate new"
+    assert report(new, confirmed=True).next_command == "broker keys activate new"
+    old, new = replace(old, state=KeyState.PUBLISHED), replace(new, state=KeyState.ACTIVE)
+    assert report(new, old, confirmed=True).next_command == "broker keys retire old"
+    assert report(new, replace(old, state=KeyState.RETIRED), confirmed=False).next_command == "broker keys confirm"
+    assert report(new, replace(old, state=KeyState.RETIRED), confirmed=True).next_command is None
+
+
+def test_a_provider_that_two_accounts_of_the_file_share_is_told_once() -> None:
+    states = provider_states([account(), account(region="us-east-1")], "ab", {})
+    assert states == (ProviderState(account(), None),)
+
+
+def test_the_command_is_the_one_that_iam_knows() -> None:
+    model = ServiceModel(botocore.session.Session().get_component("data_loader").load_service_model("iam", "service-2"))
+    members = model.operation_model("UpdateSAMLProvider").input_shape.members  # type: ignore[union-attr]  # it has one
+    assert {"SAMLMetadataDocument", "SAMLProviderArn"} <= set(members)
+    command = "aws iam update-saml-provider --saml-metadata-document file://metadata.xml --saml-provider-arn "
+    assert update_command(account()) == command + account().saml_provider_arn
+    assert ProviderState(account(), None).command == update_command(account())
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws-cn", "cn-north-1", "iam.cn-north-1.amazonaws.com.cn"),
+        ("aws-us-gov", "us-gov-west-1", "iam.us-gov.amazonaws.com"),
+    ],
+)
+def test_the_command_goes_to_the_partition_of_the_provider(partition: str, region: str, host: str) -> None:
+    made = account(partition, region)
+    assert update_command(made).endswith(f"{made.saml_provider_arn} --region {region}")
+    client = botocore.session.Session().create_client(
+        "iam", region_name=region, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    assert client.meta.endpoint_url == f"https://{host}"
+    assert made.partition.console_host in console_steps(made)
+    assert f"account {made.id}: Identity providers, broker, Replace metadata" in console_steps(made)

@@ -1,0 +1,98 @@
+"""The page of the signing keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.core.errors import SigningKeyUnusable
+from broker.core.key_rollover import KeyState, ProviderState
+from broker.core.principal import DirectoryGroup
+from tests.web.world import ADA, AUDITORS, FILES, HANAKO, KEY, WORKBENCH, Browser, World
+
+
+@pytest.fixture
+def administrator(world: World) -> Browser:
+    browser = world.browser()
+    browser.sign_in(ADA)
+    return browser
+
+
+def test_between_rollovers_every_account_has_the_metadata_and_there_is_nothing_to_do(administrator: Browser) -> None:
+    page = administrator.get("/admin/keys")
+
+    assert page.status_code == 200
+    assert KEY.id in page.text
+    assert "772" in page.text
+    assert page.text.count("has the present metadata, confirmed") == 2
+    assert "update-saml-provider" not in page.text
+    assert 'href="/admin/keys" aria-current="page"' in page.text
+
+
+def test_in_a_rollover_the_page_gives_the_exact_commands(world: World, administrator: Browser) -> None:
+    new = replace(KEY, id="0a1b2c3d4e5f6071", state=KeyState.PUBLISHED, created=world.clock())
+    world.rollover = replace(
+        world.rollover, keys=(KEY, new), providers=(ProviderState(FILES, None), ProviderState(WORKBENCH, KEY.created))
+    )
+
+    page = administrator.get("/admin/keys")
+
+    assert (
+        "aws iam update-saml-provider --saml-metadata-document file://metadata.xml"
+        " --saml-provider-arn arn:aws:iam::111122223333:saml-provider/broker</pre>"
+    ) in page.text
+    assert page.text.count("update-saml-provider") == 1
+    assert "broker keys activate 0a1b2c3d4e5f6071</pre>" in page.text
+    assert "https://console.aws.amazon.com/iam/" in page.text
+
+
+def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Browser) -> None:
+    world.rollover = replace(world.rollover, keys=(replace(KEY, not_after=world.clock() + timedelta(days=9)),))
+    assert "The key that signs ends soon" in administrator.get("/admin/keys").text
+    world.clock.advance(timedelta(days=9))
+    administrator.sign_in(ADA)
+    assert "The key that signs has ended" in administrator.get("/admin/keys").text
+
+
+def test_a_key_that_cannot_take_over_is_shown_with_its_fault(world: World, administrator: Browser) -> None:
+    world.signing_key_problem = "saml.keys: <others> can read it"
+    page = administrator.get("/admin/keys")
+    assert "The active key cannot be used" in page.text
+    assert "saml.keys: &lt;others&gt; can read it" in page.text
+
+
+def test_a_key_that_cannot_sign_at_all_is_shown_with_its_fault() -> None:
+    def unusable() -> str | None:
+        raise SigningKeyUnusable
+
+    world = World(signing_key_problem=unusable)
+    browser = world.browser()
+    browser.sign_in(ADA)
+    assert browser.get("/admin/keys").status_code == 200
+    answer = browser.get("/readyz")
+    assert (answer.status_code, answer.get_json()["warnings"]) == (200, ["signing-key"])
+
+
+def test_a_node_whose_key_needs_attention_is_ready_with_a_warning(world: World) -> None:
+    world.signing_key_problem = "the certificate ends"
+    answer = world.browser().get("/readyz")
+    assert (answer.status_code, answer.get_json()["warnings"]) == (200, ["signing-key"])
+    assert "ends" not in answer.text
+
+
+@pytest.mark.parametrize("groups", [set(), {AUDITORS}])
+def test_nobody_but_administrators_sees_the_page_or_the_way_to_it(world: World, groups: set[DirectoryGroup]) -> None:
+    person = replace(HANAKO, principal=replace(HANAKO.principal, groups=HANAKO.principal.groups | groups))
+    world.directory.people[0] = person
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    assert browser.get("/admin/keys").status_code == 403
+    assert "/admin/keys" not in browser.get("/").text
+
+
+def test_the_page_is_there_in_japanese(world: World) -> None:
+    browser = world.browser("ja")
+    browser.sign_in(ADA)
+    assert "署名鍵" in browser.get("/admin/keys").text
