@@ -82,6 +82,7 @@ def test_the_smallest_file_has_a_default_for_everything_else() -> None:
     )
     assert (made.sessions.idle, made.sessions.absolute) == (timedelta(minutes=30), timedelta(hours=10))
     assert (made.aws.connect_timeout, made.aws.read_timeout) == (timedelta(seconds=3), timedelta(seconds=10))
+    assert (made.aws.deadline, made.aws.proxy) == (timedelta(seconds=20), None)
     assert made.directory.connect_timeout == timedelta(seconds=3)
     assert made.directory.operation_timeout == timedelta(seconds=5)
     assert made.directory.start_tls is False
@@ -190,6 +191,10 @@ def test_an_empty_file_lacks_everything_that_is_required() -> None:
     assert all(fault.message.startswith("it is missing: ") for fault in caught.value.faults)
 
 
+PROXY_FAULT = (
+    "write an address such as http://proxy.corp.example:3128, without a name and password: what goes through it is"
+    " encrypted for AWS"
+)
 SETTING_FAULTS: list[tuple[str, object, str]] = [
     ("public_url", "broker.corp.example", "write an address such as https://broker.corp.example"),
     ("public_url", "ftp://broker.corp.example", "write an address such as https://broker.corp.example"),
@@ -244,6 +249,21 @@ SETTING_FAULTS: list[tuple[str, object, str]] = [
     ("attributes", {"id": "objectGUID"}, "'id' is always there and cannot be defined"),
     ("attributes", {"username": "mail"}, "'username' is always there and cannot be defined"),
     ("sessions.idle", "4m59s", "requests are noted every half minute or so: write at least 5m"),
+    ("aws.deadline", "1s", "write 2s to 2m"),
+    ("aws.deadline", "2m1s", "write 2s to 2m"),
+    ("aws.proxy", "", "it must not be empty"),
+    *(
+        ("aws.proxy", refused, PROXY_FAULT)
+        for refused in (
+            "proxy.corp.example:3128",
+            "https://proxy.corp.example:3128",
+            "socks5://proxy.corp.example",
+            "http://user:password@proxy.corp.example:3128",
+            "http://proxy.corp.example:3128/path",
+            "http://proxy.corp.example:3128?x=1",
+            "http://",
+        )
+    ),
     ("listen", 7, "write it as a table: [listen]"),
     ("directory", ["x"], "write it as a table: [directory]"),
 ]
@@ -257,6 +277,11 @@ def test_a_wrong_value_says_what_to_write_instead(place: str, value: object, mes
 def test_a_proxy_that_is_no_network_is_a_fault() -> None:
     (fault,) = faults(trusted_proxies=["10.0.0.1/8"])
     assert fault.startswith("trusted_proxies: write addresses or networks such as 10.0.0.0/8 (10.0.0.1/8 has host bits")
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.corp.example:3128", "http://10.0.0.1", "http://[fd00::1]:3128/"])
+def test_the_way_to_aws_is_a_plain_address(proxy: str) -> None:
+    assert read(aws__proxy=proxy).aws.proxy == proxy.rstrip("/")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])

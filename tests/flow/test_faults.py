@@ -205,7 +205,9 @@ def test_nothing_is_issued_while_sts_is_down_or_silent(tmp_path: Path) -> None:
         assert rows(demo, "issuance.succeeded") == []
 
 
-def test_a_role_that_gives_less_gives_an_hour_and_the_page_the_answer_and_the_audit_say_so(tmp_path: Path) -> None:
+def test_a_role_that_gives_less_gives_an_hour_and_the_page_the_answer_the_audit_and_the_log_say_so(
+    tmp_path: Path,
+) -> None:
     with running_demo(tmp_path / "demo") as demo:
         file = demo.folder / "entitlements.toml"
         longer = file.read_text(encoding="utf-8").replace('max_duration = "4h"', 'max_duration = "12h"')
@@ -222,6 +224,10 @@ def test_a_role_that_gives_less_gives_an_hour_and_the_page_the_answer_and_the_au
             assert (outcome["duration_seconds"], outcome["granted_duration_seconds"]) == (43200, 3600)
             assert (outcome["sts_region"], outcome["sts_tries"]) == ("ap-northeast-1", 2)
         assert len(rows(demo, "issuance.intended")) == len(rows(demo, "issuance.succeeded")) == 2
+        log = (demo.folder / "portal.log").read_text(encoding="utf-8")
+        # Once for each worker, not for each issuance.
+        assert 1 <= log.count('"event": "role gives shorter sessions than its entitlement"') <= 2
+        assert "aws iam update-role --role-name FalconData --max-session-duration 43200" in log
 
 
 def test_nothing_is_issued_while_the_audit_cannot_be_written(tmp_path: Path) -> None:
