@@ -99,16 +99,27 @@ class Broker:
         limits = SessionLimits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
         secret_key = settings.secret_key()
         signer = CurrentSigner(self.keys.folder, settings.entity_id, utc_now)
-        timeouts = {
-            "connect_timeout": settings.aws.connect_timeout,
-            "read_timeout": settings.aws.read_timeout,
-        }
+        token_service = StsTokenService(
+            self.endpoints,
+            connect_timeout=settings.aws.connect_timeout,
+            read_timeout=settings.aws.read_timeout,
+            deadline=settings.aws.deadline,
+            proxy=settings.aws.proxy,
+            threads=settings.listen.threads,
+            clock=utc_now,
+        )
         issuance = IssuancePorts(
             directory=self.directory,
             entitlements=self.entitlements,
             signer=signer,
-            token_service=StsTokenService(self.endpoints, threads=settings.listen.threads, **timeouts),
-            console=FederationSignIn(self.endpoints, threads=settings.listen.threads, **timeouts),
+            token_service=token_service,
+            console=FederationSignIn(
+                self.endpoints,
+                connect_timeout=settings.aws.connect_timeout,
+                read_timeout=settings.aws.read_timeout,
+                proxy=settings.aws.proxy,
+                threads=settings.listen.threads,
+            ),
             audit=audit,
             clock=utc_now,
             issuer=settings.entity_id,
@@ -161,6 +172,7 @@ class Broker:
             EntitlementsInvalid: the accounts cannot be read.
         """
         return self.keys.report(accounts(self.settings))
+            clock_problem=token_service.clock_problem,
 
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.

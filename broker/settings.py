@@ -36,6 +36,8 @@ DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
 _SHORTEST_IDLE: Final = timedelta(minutes=5)
+_SHORTEST_DEADLINE: Final = timedelta(seconds=2)
+_LONGEST_DEADLINE: Final = timedelta(minutes=2)
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # A host name in ASCII, or an address of either kind (urlsplit has taken the brackets away).
 _HOST: Final = re.compile(r"[a-z0-9_.:-]+")
@@ -140,6 +142,26 @@ def _idle(value: object) -> timedelta:
     if duration < _SHORTEST_IDLE:
         raise ValueError("requests are noted every half minute or so: write at least 5m")
     return duration
+
+
+def _deadline(value: object) -> timedelta:
+    duration = read_duration(value)
+    # STS takes an assertion for five minutes: with two there is no clock so slow that a further try would be too late.
+    if not _SHORTEST_DEADLINE <= duration <= _LONGEST_DEADLINE:
+        raise ValueError("write 2s to 2m")
+    return duration
+
+
+def _proxy(value: object) -> str:
+    text = _some_text(value)
+    parts = urlsplit(text)
+    # Not shown when it is refused: somebody may have written a password into it.
+    if parts.scheme != "http" or not _is_server(parts) or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError(
+            "write an address such as http://proxy.corp.example:3128, without a name and password: what goes through it"
+            " is encrypted for AWS"
+        )
+    return text.rstrip("/")
 
 
 def _path(value: object) -> Path:
@@ -360,6 +382,16 @@ class Settings:
     secret_file: Path = setting(
         "File with at least 32 random bytes, readable by the broker alone; the same on every node (`broker init`).",
         _path,
+    deadline: timedelta = setting(
+        "How long an exchange with STS may take in all, further tries and the pauses between them included; 2s to 2m.",
+        _deadline,
+        timedelta(seconds=20),
+    )
+    proxy: str | None = setting(
+        "HTTP proxy that tunnels to AWS, such as http://proxy.corp.example:3128; absent: none. Variables such as"
+        " HTTPS_PROXY are not looked at.",
+        _proxy,
+    )
         required=True,
     )
     trusted_proxies: tuple[Network, ...] = setting(

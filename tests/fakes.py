@@ -148,12 +148,13 @@ class MemorySigner:
 
 @dataclass
 class MemoryTokenService:
-    """``fails`` is raised instead of an answer."""
+    """``fails`` is raised instead of an answer; ``longest`` is what every role gives."""
 
     clock: Clock
     fails: BrokerError | None = None
     exchanged: list[tuple[Grant, SessionPolicy | None]] = field(default_factory=list)
 
+    longest: timedelta = timedelta(hours=12)
     def assume_role_with_saml(
         self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
     ) -> Exchange:
@@ -164,12 +165,13 @@ class MemoryTokenService:
         number = len(self.exchanged)
         role = grant.entitlement.role_name
         session_name = grant.principal.role_session_name
+        shortened_to = timedelta(hours=1) if grant.duration > self.longest else None
         return Exchange(
             credentials=TemporaryCredentials(
                 access_key_id=f"ASIA{number:016d}",
                 secret_access_key=Secret(f"secret/key+{number:029d}"),
                 session_token=Secret("token//" + f"{number:04d}ABCDefgh+/=" * 30),
-                expiration=self.clock() + grant.duration,
+                expiration=self.clock() + (shortened_to or grant.duration),
             ),
             assumed_role_arn=f"arn:aws:sts::{grant.entitlement.account.id}:assumed-role/{role}/{session_name}",
             assumed_role_id=f"AROAEXAMPLE:{session_name}",
@@ -178,6 +180,8 @@ class MemoryTokenService:
         )
 
 
+            region=grant.entitlement.account.region,
+            shortened_to=shortened_to,
 @dataclass
 class MemoryConsole:
     """``fails`` is raised instead of an answer."""

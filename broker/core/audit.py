@@ -79,6 +79,9 @@ class AuditEvent:
         throttle_key: the budget that held them back, or that was lifted.
     """
 
+        granted_duration_seconds: how long the session lasts where the role gave less than ``duration_seconds``.
+        sts_region: whose STS answered.
+        sts_tries: how many requests to STS it took.
     kind: EventKind
     time: datetime
     id: str = field(default_factory=new_event_id)
@@ -111,6 +114,9 @@ class AuditEvent:
     throttle_key: str | None = None
 
     def __post_init__(self) -> None:
+    granted_duration_seconds: int | None = None
+    sts_region: str | None = None
+    sts_tries: int | None = None
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):
             raise ValueError("audit times must be aware")
 

@@ -140,11 +140,11 @@ class TokenService(Protocol):
     def assume_role_with_saml(
         self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
     ) -> Exchange:
-        """Exchange the assertion for the session of that grant.
+        """Exchange the assertion for the session of that grant, or for an hour of it where the role gives no longer.
 
         Raises:
             TokenServiceRefused: one of its children, by what STS answered.
-            TokenServiceUnavailable: no answer in time.
+            TokenServiceUnavailable: no answer in time, however often it was asked.
         """
 
 

@@ -76,6 +76,9 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "entitlements_sha256": lazy_gettext("SHA-256 of the entitlements file"),
     "attempts": lazy_gettext("Attempts held back"),
     "throttle_key": lazy_gettext("Budget of attempts"),
+    "granted_duration_seconds": lazy_gettext("Duration the role gave (seconds)"),
+    "sts_region": lazy_gettext("Region of STS"),
+    "sts_tries": lazy_gettext("Requests to STS"),
 }
 
 _JSON_FIELDS: Final = frozenset({"tags", "session_policy", "policy_arns"})

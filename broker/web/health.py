@@ -49,4 +49,6 @@ def _warnings(portal: Portal) -> list[str]:
         logger().error("signing key unusable", problem=problem)
     if problem is not None:
         found.append("signing-key")
+    if portal.clock_problem() is not None:
+        found.append("clock")
     return found

@@ -48,6 +48,7 @@ class Portal:
         secret_key: at least 32 random bytes, the same on every node; keys for each purpose are derived from it.
         readiness: name of a check and what is wrong, None when nothing is.
         templates: the folder of the Jinja templates.
+        clock_problem: what is wrong with our clock, as far as AWS tells; None when nothing is.
         demo: shows ``demo_people`` on the sign-in page.
         demo_people: username, password and a note; only for the embedded directory.
     """
@@ -70,6 +71,7 @@ class Portal:
     readiness: Callable[[], Mapping[str, str | None]]
     clock: Clock
     templates: Path
+    clock_problem: Callable[[], str | None]
     demo: bool = False
     demo_people: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 

@@ -52,6 +52,14 @@ def test_an_entitlements_file_that_went_wrong_is_a_warning_while_an_older_one_is
     assert "no such group" not in answer.text
 
 
+def test_a_clock_that_differs_from_that_of_aws_is_a_warning() -> None:
+    answer = World(clock_problem=lambda: "This machine's clock is 312 seconds ahead").browser().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.get_json()["warnings"] == ["clock"]
+    assert "312" not in answer.text
+
+
 def test_health_answers_set_no_cookie(world: World) -> None:
     for path in ("/healthz", "/readyz", "/saml/metadata"):
         assert "Set-Cookie" not in world.browser().get(path).headers

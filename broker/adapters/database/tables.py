@@ -57,6 +57,9 @@ audit_event: Final = Table(
     Column("hash", ExactText, nullable=False),
     Column("attempts", Integer),
     Column("throttle_key", ExactText),
+    Column("granted_duration_seconds", Integer),
+    Column("sts_region", ExactText),
+    Column("sts_tries", Integer),
 )
 
 # The distinct usernames of the events: a search for a part of a name reads these, never the events.
