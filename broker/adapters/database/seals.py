@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
     Select,
+    bindparam,
     delete,
     exists,
     func,
@@ -20,13 +22,15 @@ from sqlalchemy import (
     text,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
+from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
 from broker.adapters.database.privileges import may_rewrite_audit
 from broker.adapters.database.tables import audit_checkpoint, audit_event, audit_seal, seal_queue
 from broker.core.audit import AuditEvent, event_record
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent, Sign, UnsealedEvent, continue_chain
+from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, Seal, SealedEvent, Sign, UnsealedEvent, continue_chain
 
 # Any number, the same in every version: PostgreSQL's advisory lock "somebody is sealing".
 _LOCK: Final = 0x5345414C4552
@@ -40,6 +44,13 @@ _CHECKPOINT: Final = audit_checkpoint.c
 _EVENT: Final = audit_event.c
 _QUEUE: Final = seal_queue.c
 _RECORD: Final = tuple(field.name for field in fields(AuditEvent))
+_APPEND_ALL: Final = text(
+    "INSERT INTO audit_seal (position, event_id, event_hash, chain_hash)"
+    " SELECT * FROM unnest(:positions, :events, :hashes, :chain)"
+).bindparams(
+    bindparam("positions", type_=ARRAY(BigInteger)),
+    *(bindparam(name, type_=ARRAY(ExactText)) for name in ("events", "hashes", "chain")),
+)
 
 
 class SqlSeals:
@@ -73,18 +84,7 @@ class SqlSeals:
                 _newest_signed(connection),
                 [(row.id, row.hash) for row in rows],
             )
-            connection.execute(
-                insert(audit_seal),
-                [
-                    {
-                        "position": seal.point.position,
-                        "event_id": seal.event_id,
-                        "event_hash": seal.event_hash,
-                        "chain_hash": seal.point.chain_hash,
-                    }
-                    for seal in seals
-                ],
-            )
+            _append(connection, seals)
             sealed_now = select(_SEAL.event_id).where(_SEAL.position >= seals[0].point.position)
             connection.execute(
                 delete(seal_queue).where(_QUEUE.time <= rows[-1].time, _QUEUE.id.in_(sealed_now)),
@@ -264,6 +264,16 @@ def _one_sealer(connection: Connection) -> None:
         return  # the transaction began with BEGIN IMMEDIATE
     connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE}'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def _append(connection: Connection, seals: Sequence[Seal]) -> None:
+    rows = [(seal.point.position, seal.event_id, seal.event_hash, seal.point.chain_hash) for seal in seals]
+    if connection.dialect.name == "postgresql":
+        # One statement for all: a fifth of the work of one for each, on both sides.
+        positions, events, hashes, chain = map(list, zip(*rows, strict=True))
+        connection.execute(_APPEND_ALL, {"positions": positions, "events": events, "hashes": hashes, "chain": chain})
+        return
+    connection.execute(insert(audit_seal), [dict(zip(_SEAL.keys(), row, strict=True)) for row in rows])
 
 
 def _newest_seal(connection: Connection) -> ChainPoint:
