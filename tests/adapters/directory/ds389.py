@@ -25,8 +25,8 @@ _TEMPLATE: Final = Path("/usr/share/dirsrv/data/template-dse.ldif")
 _SETTINGS: Final = Path("/etc/dirsrv")
 _CERTIFICATE: Final = "Server-Cert"
 
-# What `dscreate` adds to the template over LDAP once the server runs: a database for the suffix, TLS, and the plug-in
-# that writes memberOf, nested groups included.
+# What `dscreate` adds to the template over LDAP once the server runs: a database for the suffix, TLS, and the plug-ins
+# that write memberOf, nested groups included, and entryUUID.
 _ADDED: Final = f"""
 dn: cn=userRoot,cn=ldbm database,cn=plugins,cn=config
 objectClass: top
@@ -43,6 +43,32 @@ objectClass: nsMappingTree
 cn: {SUFFIX}
 nsslapd-state: backend
 nsslapd-backend: userRoot
+
+dn: cn=entryuuid_syntax,cn=plugins,cn=config
+objectClass: top
+objectClass: nsSlapdPlugin
+cn: entryuuid_syntax
+nsslapd-pluginpath: libentryuuid-syntax-plugin
+nsslapd-plugininitfunc: entryuuid_syntax_plugin_init
+nsslapd-plugintype: syntax
+nsslapd-pluginenabled: on
+nsslapd-pluginId: entryuuid_syntax
+nsslapd-pluginVersion: none
+nsslapd-pluginVendor: none
+nsslapd-pluginDescription: entryuuid_syntax
+
+dn: cn=entryuuid,cn=plugins,cn=config
+objectClass: top
+objectClass: nsSlapdPlugin
+cn: entryuuid
+nsslapd-pluginpath: libentryuuid-plugin
+nsslapd-plugininitfunc: entryuuid_plugin_init
+nsslapd-plugintype: betxnpreoperation
+nsslapd-pluginenabled: on
+nsslapd-pluginId: entryuuid
+nsslapd-pluginVersion: none
+nsslapd-pluginVendor: none
+nsslapd-pluginDescription: entryuuid
 """
 
 

@@ -167,6 +167,13 @@ def test_the_id_is_the_unique_id_and_outlives_a_rename(directory: LdapDirectory,
     assert (after.id, after.username) == (before.id, "married")
 
 
+def test_the_entry_uuid_is_an_id_too_where_the_server_keeps_one(config: DirectoryConfig) -> None:
+    by_uuid = LdapDirectory(replace(config, id_attribute="entryUUID"), Secret(SERVICE_PASSWORD))
+    person = authenticate(by_uuid, "alice", Secret(password_of("alice")))
+    assert by_uuid.principal_by_id(person.id) == person
+    by_uuid.close()
+
+
 def test_an_expired_password_is_refused(directory: LdapDirectory) -> None:
     refused = sign_in(directory, "expired")
     assert (refused.cause, refused.detail) == (LoginCause.PASSWORD_EXPIRED, "password policy 0")
