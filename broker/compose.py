@@ -158,6 +158,7 @@ class Broker:
                     "entitlements": self.entitlements.catalogue,
                 }
             ),
+            clock_problem=token_service.clock_problem,
             clock=utc_now,
             templates=resource("templates"),
             demo=bool(demo_people),
@@ -172,7 +173,6 @@ class Broker:
             EntitlementsInvalid: the accounts cannot be read.
         """
         return self.keys.report(accounts(self.settings))
-            clock_problem=token_service.clock_problem,
 
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.

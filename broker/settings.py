@@ -367,6 +367,16 @@ class AwsSettings:
     read_timeout: timedelta = setting(
         "How long STS and the sign-in service may take to answer.", read_duration, timedelta(seconds=10)
     )
+    deadline: timedelta = setting(
+        "How long an exchange with STS may take in all, further tries and the pauses between them included; 2s to 2m.",
+        _deadline,
+        timedelta(seconds=20),
+    )
+    proxy: str | None = setting(
+        "HTTP proxy that tunnels to AWS, such as http://proxy.corp.example:3128; absent: none. Variables such as"
+        " HTTPS_PROXY are not looked at.",
+        _proxy,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,16 +392,6 @@ class Settings:
     secret_file: Path = setting(
         "File with at least 32 random bytes, readable by the broker alone; the same on every node (`broker init`).",
         _path,
-    deadline: timedelta = setting(
-        "How long an exchange with STS may take in all, further tries and the pauses between them included; 2s to 2m.",
-        _deadline,
-        timedelta(seconds=20),
-    )
-    proxy: str | None = setting(
-        "HTTP proxy that tunnels to AWS, such as http://proxy.corp.example:3128; absent: none. Variables such as"
-        " HTTPS_PROXY are not looked at.",
-        _proxy,
-    )
         required=True,
     )
     trusted_proxies: tuple[Network, ...] = setting(

@@ -151,10 +151,10 @@ class MemoryTokenService:
     """``fails`` is raised instead of an answer; ``longest`` is what every role gives."""
 
     clock: Clock
+    longest: timedelta = timedelta(hours=12)
     fails: BrokerError | None = None
     exchanged: list[tuple[Grant, SessionPolicy | None]] = field(default_factory=list)
 
-    longest: timedelta = timedelta(hours=12)
     def assume_role_with_saml(
         self, grant: Grant, assertion: SignedAssertion, session_policy: SessionPolicy | None
     ) -> Exchange:
@@ -162,10 +162,10 @@ class MemoryTokenService:
         if self.fails is not None:
             raise self.fails
         self.exchanged.append((grant, session_policy))
+        shortened_to = timedelta(hours=1) if grant.duration > self.longest else None
         number = len(self.exchanged)
         role = grant.entitlement.role_name
         session_name = grant.principal.role_session_name
-        shortened_to = timedelta(hours=1) if grant.duration > self.longest else None
         return Exchange(
             credentials=TemporaryCredentials(
                 access_key_id=f"ASIA{number:016d}",
@@ -177,11 +177,11 @@ class MemoryTokenService:
             assumed_role_id=f"AROAEXAMPLE:{session_name}",
             packed_policy_size=12 if session_policy else None,
             request_id=f"00000000-0000-4000-8000-{number:012d}",
+            region=grant.entitlement.account.region,
+            shortened_to=shortened_to,
         )
 
 
-            region=grant.entitlement.account.region,
-            shortened_to=shortened_to,
 @dataclass
 class MemoryConsole:
     """``fails`` is raised instead of an answer."""

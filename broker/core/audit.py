@@ -77,11 +77,11 @@ class AuditEvent:
         entitlements_sha256: of the entitlements file in force.
         attempts: how many attempts a row stands for that were held back.
         throttle_key: the budget that held them back, or that was lifted.
-    """
-
         granted_duration_seconds: how long the session lasts where the role gave less than ``duration_seconds``.
         sts_region: whose STS answered.
         sts_tries: how many requests to STS it took.
+    """
+
     kind: EventKind
     time: datetime
     id: str = field(default_factory=new_event_id)
@@ -112,11 +112,11 @@ class AuditEvent:
     entitlements_sha256: str | None = None
     attempts: int | None = None
     throttle_key: str | None = None
-
-    def __post_init__(self) -> None:
     granted_duration_seconds: int | None = None
     sts_region: str | None = None
     sts_tries: int | None = None
+
+    def __post_init__(self) -> None:
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):
             raise ValueError("audit times must be aware")
 

@@ -47,8 +47,8 @@ class Portal:
         form_action_origins: where a form of ours may end up after redirects (AWS sign-in and console), for the CSP.
         secret_key: at least 32 random bytes, the same on every node; keys for each purpose are derived from it.
         readiness: name of a check and what is wrong, None when nothing is.
-        templates: the folder of the Jinja templates.
         clock_problem: what is wrong with our clock, as far as AWS tells; None when nothing is.
+        templates: the folder of the Jinja templates.
         demo: shows ``demo_people`` on the sign-in page.
         demo_people: username, password and a note; only for the embedded directory.
     """
@@ -69,9 +69,9 @@ class Portal:
     form_action_origins: tuple[str, ...]
     secret_key: bytes = field(repr=False)
     readiness: Callable[[], Mapping[str, str | None]]
+    clock_problem: Callable[[], str | None]
     clock: Clock
     templates: Path
-    clock_problem: Callable[[], str | None]
     demo: bool = False
     demo_people: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
