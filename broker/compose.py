@@ -35,8 +35,10 @@ from broker.core.login import LoginPorts
 from broker.core.principal import Principal
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
+from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.resources import resource
+from broker.sealing import Sealing
 from broker.settings import Settings, credentials_folder
 from broker.signing import CurrentSigner, SigningKeys
 from broker.web.portal import Portal
@@ -58,6 +60,7 @@ class Broker:
     directory: LdapDirectory
     entitlements: EntitlementsFile
     keys: SigningKeys
+    sealing: Sealing
     endpoints: AwsEndpoints
 
     def check_at_start(self) -> None:
@@ -71,6 +74,7 @@ class Broker:
         self.keys.check(utc_now())
         self.entitlements.check_text()
         self.settings.secret_key()
+        self.sealing.check_at_start()
         check_ready(self.database, resource("alembic"))
 
     def warn_at_start(self) -> None:
@@ -84,6 +88,15 @@ class Broker:
                 check()
             except BrokerError as error:
                 _log.warning("not usable at start", what=name, problem=str(error))
+        self.sealing.warn_at_start()
+
+    def background(self) -> tuple[Periodic, ...]:
+        """What each worker does beside its requests.
+
+        Raises:
+            ConfigurationInvalid: a key cannot be used.
+        """
+        return (self.sealing.background(),)
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
         """What the web needs.
@@ -144,6 +157,7 @@ class Broker:
             metadata=self.keys.metadata,
             rollover=self.rollover,
             signing_key_problem=signer.problem,
+            sealing_problem=self.sealing.problem,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,
@@ -211,12 +225,14 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         SettingsInvalid: the service account's password cannot be read, or the directory's settings do not fit.
     """
     directory = LdapDirectory(_directory_config(settings), settings.bind_password())
+    database = Database(settings.database.url, connections=settings.listen.threads)
     return Broker(
         settings=settings,
-        database=Database(settings.database.url, connections=settings.listen.threads),
+        database=database,
         directory=directory,
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
         keys=signing_keys(settings),
+        sealing=Sealing(settings, database, utc_now),
         endpoints=endpoints,
     )
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import click
 
 from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.adapters.checkpoints import create_key
 from broker.adapters.database import migrations
 from broker.app import create_app
 from broker.compose import Broker, accounts, compose, utc_now
@@ -69,6 +70,10 @@ department = "department"
 
 [database]
 url = {database}
+
+[audit]
+checkpoint_key = "checkpoint-key.pem"
+checkpoint_file = "checkpoints.jsonl"
 
 [saml]
 keys = "keys"
@@ -124,6 +129,7 @@ def run_demo(folder: Path, port: int, describe: Path | None) -> None:
             PortalServer(
                 lambda: create_app(broker.portal(demo_people=people)),
                 broker.settings.listen,
+                broker.background(),
                 when_ready=announce,
                 loglevel="warning",
             ).run()
@@ -139,6 +145,9 @@ def _prepare(folder: Path) -> None:
     if not secret.exists():
         _write_private(secret, secrets.token_bytes(48))
     _write_private(folder / "bind-password", SERVICE_PASSWORD.encode())
+    checkpoint_key = folder / "checkpoint-key.pem"
+    if not checkpoint_key.exists():
+        create_key(checkpoint_key)
     entitlements = folder / "entitlements.toml"
     if not entitlements.exists():
         # A copy, so that it can be edited while the demo runs.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import runpy
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from broker.core.errors import AddressInUse, Fault
+from broker.periodic import Periodic
 from broker.resources import resource
 from broker.settings import ListenSettings
 
@@ -18,12 +19,19 @@ from broker.settings import ListenSettings
 class PortalServer(BaseApplication):
     """gunicorn over an application made before its workers are forked; nothing in it has connected by then."""
 
-    def __init__(self, make_app: Callable[[], Flask], listen: ListenSettings, **options: object) -> None:
+    def __init__(
+        self,
+        make_app: Callable[[], Flask],
+        listen: ListenSettings,
+        background: Sequence[Periodic] = (),
+        **options: object,
+    ) -> None:
         """Remember what to serve.
 
         Args:
             make_app: makes the application.
             listen: address, port, workers and threads.
+            background: what each worker does beside its requests, from its beginning to its end.
             options: further gunicorn settings, over those of the configuration file.
         """
         self._make_app = make_app
@@ -33,6 +41,9 @@ class PortalServer(BaseApplication):
             "threads": listen.threads,
             **options,
         }
+        self._background = background
+        if background:
+            self._options |= {"post_worker_init": self._begin_background, "worker_exit": self._end_background}
         super().__init__()
 
     def load_config(self) -> None:
@@ -41,6 +52,14 @@ class PortalServer(BaseApplication):
         known: dict[str, Any] = {name: value for name, value in from_file.items() if name in self.cfg.settings}
         for name, value in {**known, **self._options}.items():
             self.cfg.set(name, value)
+
+    def _begin_background(self, _worker: object) -> None:
+        for one in self._background:
+            one.start()
+
+    def _end_background(self, _server: object, _worker: object) -> None:
+        for one in self._background:
+            one.stop()
 
     def load(self) -> Any:
         """Make the application; its WSGI type and gunicorn's stubs are spelt differently."""

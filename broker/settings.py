@@ -336,6 +336,21 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """Proof that the audit is what it was."""
+
+    checkpoint_key: Path = setting(
+        "File with the key that signs checkpoints of the audit, the same on every node (`broker audit key new`).",
+        _path,
+        Path("checkpoint-key.pem"),
+    )
+    checkpoint_file: Path | None = setting(
+        "File that the checkpoints are appended to, outside the database; absent: they are in the database alone.",
+        _path,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamlSettings:
     """The identity provider."""
 
@@ -404,6 +419,7 @@ class Settings:
         "Directory attributes that entitlements may use in {braces}, by the name they use.", _attributes, {}
     )
     database: DatabaseSettings
+    audit: AuditSettings
     saml: SamlSettings
     sessions: SessionSettings
     throttle: ThrottleSettings
@@ -514,6 +530,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "administration": AdministrationSettings,
     "directory": DirectorySettings,
     "database": DatabaseSettings,
+    "audit": AuditSettings,
     "saml": SamlSettings,
     "sessions": SessionSettings,
     "throttle": ThrottleSettings,

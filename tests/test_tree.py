@@ -30,6 +30,7 @@ HOMES = {
     "sqlalchemy": ["broker/adapters/database/"],
     "alembic": ["broker/adapters/database/"],
     "cryptography": [
+        "broker/adapters/checkpoints.py",
         "broker/adapters/rsa_keys.py",
         "broker/adapters/directory/server_certificate.py",
         "broker/sandbox/",

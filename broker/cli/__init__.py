@@ -9,6 +9,7 @@ import logging
 
 import click
 
+from broker.cli.audit import audit
 from broker.cli.database import db
 from broker.cli.demo import demo
 from broker.cli.doctor import doctor
@@ -27,5 +28,5 @@ def main() -> None:
     configure_logging(logging.WARNING)
 
 
-for _command in (serve, demo, init, doctor, keys, metadata, db, entitlements):
+for _command in (serve, demo, init, doctor, keys, metadata, db, audit, entitlements):
     main.add_command(_command)

@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from broker.adapters.checkpoints import create_key
 from broker.cli.options import reporting
 from broker.core.errors import ConfigurationInvalid, Fault
 from broker.resources import resource
@@ -21,8 +22,8 @@ _SECRET_BYTES: Final = 48
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @reporting
 def init(folder: Path) -> None:
-    """Put example settings, example entitlements and a fresh secret into FOLDER."""
-    targets = {name: folder / name for name in ("broker.toml", "entitlements.toml", "secret")}
+    """Put example settings, example entitlements, a fresh secret and a key for the audit's checkpoints into FOLDER."""
+    targets = {name: folder / name for name in ("broker.toml", "entitlements.toml", "secret", "checkpoint-key.pem")}
     present = [
         Fault(str(path), "it is there already; nothing was changed") for path in targets.values() if path.exists()
     ]
@@ -35,6 +36,7 @@ def init(folder: Path) -> None:
         descriptor = os.open(targets["secret"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(_SECRET_BYTES))
+        create_key(targets["checkpoint-key.pem"])
     except OSError as error:
         raise ConfigurationInvalid(
             Fault(str(error.filename or folder), f"cannot be written: {error.strerror}")

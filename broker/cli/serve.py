@@ -23,4 +23,4 @@ def serve(settings_file: Path | None) -> None:
     broker.warn_at_start()
     listen = broker.settings.listen
     check_address_free(listen.address, listen.port)
-    PortalServer(lambda: create_app(broker.portal()), listen).run()
+    PortalServer(lambda: create_app(broker.portal()), listen, broker.background()).run()

@@ -22,7 +22,8 @@ def ready() -> Response:
     """503 when anything that issuing needs is missing. Names only: what is wrong with it is in the log.
 
     An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
-    a signing key that ends soon, or one that cannot take over from the one that signs.
+    a signing key that ends soon, or one that cannot take over from the one that signs, and an audit that is not sealed
+    in time: events are safe, and their proof comes later.
     """
     portal = current_portal()
     checks = portal.readiness()
@@ -49,6 +50,10 @@ def _warnings(portal: Portal) -> list[str]:
         logger().error("signing key unusable", problem=problem)
     if problem is not None:
         found.append("signing-key")
+    sealing = portal.sealing_problem()
+    if sealing is not None:
+        logger().warning("audit not sealed in time", problem=sealing)
+        found.append("sealing")
     if portal.clock_problem() is not None:
         found.append("clock")
     return found

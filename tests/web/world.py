@@ -206,6 +206,7 @@ class World:
                 "metadata": lambda: b"<EntityDescriptor/>",
                 "rollover": lambda: self.rollover,
                 "signing_key_problem": lambda: self.signing_key_problem,
+                "sealing_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),

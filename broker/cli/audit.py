@@ -1,0 +1,236 @@
+"""``broker audit``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Final
+
+import click
+
+from broker.adapters.checkpoints import CheckpointLines, PublicKeys, create_key, read_key
+from broker.adapters.database import migrations
+from broker.adapters.database.engine import Database
+from broker.adapters.database.seals import SqlSeals
+from broker.cli.options import reporting, with_settings
+from broker.compose import utc_now
+from broker.core.audit import canonical_time
+from broker.core.audit_export import ExportReader, export_lines
+from broker.core.errors import AuditUnavailable, Fault, SigningKeyUnusable
+from broker.core.seals import BEGINNING, ChainPoint
+from broker.core.verification import Discrepancies, Verdict, WitnessedCheckpoint, in_order, name_unsealed, verify
+from broker.resources import resource
+from broker.settings import Settings, credentials_folder, load_settings, settings_path
+
+# One question of a verification may walk over the whole log.
+_PATIENCE: Final = timedelta(hours=6)
+# A sealer that runs needs seconds.
+_MAY_WAIT: Final = timedelta(minutes=1)
+_MOST_UNSEALED: Final = 20
+_DAY: Final = "%Y-%m-%d"
+_MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+_a_file = click.Path(path_type=Path, dir_okay=False)
+_a_time = click.DateTime([_DAY, _MOMENT])
+
+
+@click.group()
+def audit() -> None:
+    """The proof that the audit is what it was."""
+
+
+@audit.group()
+def key() -> None:
+    """The key that signs checkpoints of the audit."""
+
+
+@key.command("new")
+@with_settings
+@reporting
+def key_new(settings_file: Path | None) -> None:
+    """Make the key. All nodes need the same one: copy its file."""
+    settings = load_settings(settings_path(settings_file))
+    made = create_key(settings.audit.checkpoint_key)
+    click.echo(f"Key {made.id} is in {settings.audit.checkpoint_key}.")
+    click.echo("Next: give `broker audit key public` to whoever verifies the audit.")
+
+
+@key.command("public")
+@with_settings
+@reporting
+def key_public(settings_file: Path | None) -> None:
+    """Print its public half, for `broker audit verify --public-key`."""
+    settings = load_settings(settings_path(settings_file))
+    click.echo(read_key(settings.audit.checkpoint_key, credentials_folder()).public_pem(), nl=False)
+
+
+@audit.command("verify")
+@click.option("--export", "export_file", type=click.File("r", encoding="ascii"), help="An export; - for the input.")
+@click.option(
+    "--public-key", "public_keys", type=_a_file, multiple=True, help="PEM; otherwise that of audit.checkpoint_key."
+)
+@click.option(
+    "--checkpoints",
+    "checkpoint_files",
+    type=_a_file,
+    multiple=True,
+    help="A checkpoint file to compare with, besides that of audit.checkpoint_file.",
+)
+@with_settings
+@reporting
+def audit_verify(
+    export_file: IO[str] | None,
+    public_keys: Sequence[Path],
+    checkpoint_files: Sequence[Path],
+    settings_file: Path | None,
+) -> None:
+    """Recompute the audit's hashes, chain and signatures, and name what does not fit.
+
+    Exits 0 when everything fits, 1 when anything does not. An export needs no settings when --public-key is given.
+    """
+    if export_file is not None and public_keys:
+        keys = _keys(public_keys)
+        report(_verify_export(export_file, keys, checkpoint_files))
+        return
+    settings = load_settings(settings_path(settings_file))
+    if public_keys:
+        keys = _keys(public_keys)
+    else:
+        own = read_key(settings.audit.checkpoint_key, credentials_folder())
+        keys = PublicKeys([(str(settings.audit.checkpoint_key), own.public_pem())])
+    if export_file is not None:
+        report(_verify_export(export_file, keys, checkpoint_files))
+        return
+    own_file = settings.audit.checkpoint_file
+    if own_file is not None and own_file.exists() and own_file not in checkpoint_files:
+        checkpoint_files = (*checkpoint_files, own_file)
+    with _database(settings) as database:
+        report(_verify_database(SqlSeals(database), keys, checkpoint_files))
+
+
+@audit.command("export")
+@click.option("--since", type=_a_time, help="Begin with the events of this day or moment (UTC).")
+@click.option("--until", type=_a_time, help="End before this day or moment (UTC).")
+@with_settings
+@reporting
+def audit_export(since: datetime | None, until: datetime | None, settings_file: Path | None) -> None:
+    """Write the sealed audit as JSON lines that can be verified without the database.
+
+    The chain has no gaps, so an export holds everything between its first and its last event, and goes on to the
+    next checkpoint.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until")
+    settings = load_settings(settings_path(settings_file))
+    with _database(settings) as database:
+        for line in _export(SqlSeals(database), _utc(since), _utc(until)):
+            click.echo(line)
+
+
+def report(verdict: Verdict) -> None:
+    """Say what a verification came to, and exit 1 when something does not fit."""
+    for note in verdict.notes:
+        click.echo(f"note: {note}")
+    proved = verdict.proved
+    if proved is not None:
+        click.echo(
+            f"Proved up to position {proved.position}, by the checkpoint of {canonical_time(proved.time)}"
+            f" (key {proved.key_id}); {verdict.events} sealed events read."
+        )
+    elif verdict.discrepancies or verdict.events:
+        click.echo(f"Nothing is proved; {verdict.events} sealed events read.")
+    else:
+        click.echo("No event has been sealed yet.")
+    for discrepancy in verdict.discrepancies:
+        click.echo(f"broker: {discrepancy}", err=True)
+    if verdict.unlisted:
+        click.echo(f"broker: and {verdict.unlisted} more", err=True)
+    if verdict.discrepancies:
+        sys.exit(1)
+
+
+def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path]) -> Verdict:
+    # In this order: what a file holds now was in the database before.
+    witnesses = [CheckpointLines(path) for path in files]
+    last = seals.length()
+    found = Discrepancies()
+    verdict = verify(
+        in_order(
+            seals.sealed_events(last),
+            (WitnessedCheckpoint(one, "the database") for one in seals.checkpoints(last)),
+            *(_witnessed(lines) for lines in witnesses),
+        ),
+        keys,
+        found,
+    )
+    for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
+        name_unsealed(found, one)
+    return verdict.with_more(found, _ignored(witnesses))
+
+
+def _verify_export(lines: IO[str], keys: PublicKeys, files: Sequence[Path]) -> Verdict:
+    witnesses = [CheckpointLines(path) for path in files]
+    place = lines.name
+    export = ExportReader(lines, place)
+    found = Discrepancies()
+    verdict = verify(
+        in_order(export, *(_witnessed(one, may_be_ahead=True) for one in witnesses)), keys, found, start=export.start
+    )
+    return verdict.with_more(found, _ignored(witnesses))
+
+
+def _witnessed(lines: CheckpointLines, *, may_be_ahead: bool = False) -> Iterator[WitnessedCheckpoint]:
+    return (WitnessedCheckpoint(one, lines.place, may_be_ahead) for one in lines)
+
+
+def _ignored(witnesses: Sequence[CheckpointLines]) -> tuple[str, ...]:
+    return tuple(
+        f"{one.place}: {len(one.ignored)} lines are no checkpoints, the first is line {one.ignored[0]}"
+        for one in witnesses
+        if one.ignored
+    )
+
+
+def _export(seals: SqlSeals, since: datetime | None, until: datetime | None) -> Iterator[str]:
+    range_of = seals.positions_of(since, until)
+    if range_of is None:
+        raise AuditUnavailable("no event of that time has been sealed")
+    first, last = range_of
+    signed = seals.signed_position(last)
+    last = last if signed is None else signed
+    before = seals.point(first - 1) if first > 1 else BEGINNING
+    if before is None:
+        raise AuditUnavailable(f"the seal at position {first - 1} is missing: run `broker audit verify`")
+    yield from _export_between(seals, before, last)
+
+
+def _export_between(seals: SqlSeals, before: ChainPoint, last: int) -> Iterator[str]:
+    checkpoints = (WitnessedCheckpoint(one, "the database") for one in seals.checkpoints(last, after=before.position))
+    yield from export_lines(before, in_order(seals.sealed_events(last, after=before.position), checkpoints))
+
+
+def _keys(paths: Sequence[Path]) -> PublicKeys:
+    pems = []
+    for path in paths:
+        try:
+            pems.append((str(path), path.read_bytes()))
+        except OSError as error:
+            raise SigningKeyUnusable(Fault(str(path), f"it cannot be read: {error.strerror}")) from error
+    return PublicKeys(pems)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database.url, connections=2, statement_timeout=_PATIENCE)
+    try:
+        migrations.check_ready(database, resource("alembic"))
+        yield database
+    finally:
+        database.dispose()
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
