@@ -183,7 +183,7 @@ def _check_signatures(response: etree._Element, assertion: etree._Element, provi
     if len(signatures) != len({id(h) for h in holders}):
         raise AssertionRefusedError("Response signature invalid")
     for signature, holder in zip(signatures, holders, strict=True):
-        if holder is None or not _is_plain_signature(signature, holder.get("ID", "")):
+        if holder is None or not _is_plain_signature(signature, str(holder.get("ID"))):
             raise AssertionRefusedError("Response signature invalid")
         if not any(_verifies(signature, holder, der) for der in provider.signing_certificates):
             raise AssertionRefusedError("Response signature invalid")
@@ -203,8 +203,7 @@ def _is_plain_signature(signature: etree._Element, signed_id: str) -> bool:
         return False
     transforms, digest, _ = reference
     return (
-        bool(signed_id)
-        and reference.get("URI") == f"#{signed_id}"
+        reference.get("URI") == f"#{signed_id}"
         and canonicalization.get("Algorithm") == _EXCLUSIVE_C14N
         and method.get("Algorithm") in _SIGNATURE_METHODS
         and len(method) == 0

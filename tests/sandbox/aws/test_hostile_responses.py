@@ -152,6 +152,20 @@ def test_a_signature_with_pss_padding_is_refused(registered: IdentityProvider) -
     assert refusal(registered, encode(edited(lambda _root, _assertion: None, pss))) == INVALID_SIGNATURE
 
 
+@pytest.mark.parametrize("also_forged", [False, True])
+def test_a_good_signature_over_something_else_does_not_stand_for_the_assertion(
+    registered: IdentityProvider, *, also_forged: bool
+) -> None:
+    root = signed_tree() if also_forged else unsigned()
+    extensions = etree.Element(f"{SAMLP}Extensions", {"ID": "_extensions"})
+    etree.SubElement(extensions, f"{SAML}Issuer").text = "https://idp.test.example/saml/metadata"
+    root.insert(1, extensions)
+    sign(extensions)
+    if also_forged:
+        find(root, "saml:Assertion/saml:Subject/saml:NameID").text = "administrator-id"
+    assert refusal(registered, encode(root)) == INVALID_SIGNATURE
+
+
 def test_nothing_that_key_info_points_to_is_fetched(registered: IdentityProvider) -> None:
     with socket.create_server(("127.0.0.1", 0)) as trap:
         address = f"http://127.0.0.1:{trap.getsockname()[1]}/certificate"
