@@ -63,7 +63,10 @@ class TunnelingProxy:
             other = {client: upstream, upstream: client}
             while not self._stopped.is_set():
                 for ready in select.select(list(other), [], [], 0.1)[0]:
-                    data = ready.recv(65536)
+                    try:
+                        data = ready.recv(65536)
+                    except ConnectionResetError:  # how a side ends that refuses the other's certificate
+                        return
                     if not data:
                         return
                     self.seen += data
