@@ -10,6 +10,7 @@ from flask import Flask
 
 from broker.web import (
     access,
+    audit_export,
     audit_view,
     errors,
     headers,
@@ -63,7 +64,7 @@ def create_app(portal: Portal) -> Flask:
     language.register(app)
     access.register(app)
     errors.register(app)
-    for room in (sign_in, home, issue, audit_view, holds_view, keys_view, saml, health):
+    for room in (sign_in, home, issue, audit_view, audit_export, holds_view, keys_view, saml, health):
         app.register_blueprint(room.blueprint)
     app.context_processor(page_context)
     versions = _static_versions(Path(app.static_folder or ""))

@@ -9,13 +9,16 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from broker.core.assertion import AssertionClaims, SignedAssertion
-from broker.core.audit import (
+from broker.core.audit import AuditEvent, EventKind, LiveSession
+from broker.core.audit_search import (
     AuditCursor,
-    AuditEvent,
     AuditFilter,
     AuditPage,
-    EventKind,
-    LiveSession,
+    EventCount,
+    TimeSpan,
+    address_key,
+    buckets_of,
+    network_keys,
 )
 from broker.core.credentials import ConsoleUrl, Exchange, Secret, TemporaryCredentials
 from broker.core.entitlements import Catalogue, Grant
@@ -223,6 +226,18 @@ class MemoryAuditLog:
         older = AuditCursor(page[-1].time, page[-1].id) if len(found) > limit else None
         return AuditPage(events=page, older=older)
 
+    def event(self, event_id: str) -> AuditEvent | None:
+        self.check()
+        return next((event for event in self.events if event.id == event_id), None)
+
+    def count(self, which: AuditFilter, spans: Sequence[TimeSpan], *, cap: int) -> Sequence[EventCount]:
+        self.check()
+        found = [event.time for event in self.events if _matches(event, which)]
+        numbers = [sum(span.since <= time < span.until for time in found) for span in spans]
+        return [
+            EventCount(span, min(number, cap), capped=number > cap) for span, number in zip(spans, numbers, strict=True)
+        ]
+
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         self.check()
         live = [
@@ -246,18 +261,47 @@ class MemoryAuditLog:
 
 
 def _matches(event: AuditEvent, which: AuditFilter) -> bool:
-    person = which.person
+    exact = ("kind", "entitlement", "account", *_ID_FIELDS[1:])
     return (
-        (
-            person is None
-            or person.casefold() in (event.principal_username or "").casefold()
-            or person == event.principal_id
+        all(getattr(which, name) in {None, getattr(event, name)} for name in exact)
+        and (
+            which.person is None
+            or _has_part(event.principal_username, which.person)
+            or which.person == event.principal_id
         )
-        and (which.kind is None or event.kind is which.kind)
-        and (which.entitlement is None or event.entitlement == which.entitlement)
+        and (which.outcome is None or event.kind in which.outcome.kinds)
+        and (which.bucket is None or which.bucket in buckets_of(event))
+        and (which.source is None or _is_within(event.source_address, which))
+        and (which.text is None or _has_text(event, which.text))
         and (which.since is None or event.time >= which.since)
         and (which.until is None or event.time < which.until)
     )
+
+
+_ID_FIELDS = ("id", "access_key_id", "assertion_id", "reference_id", "grant_id", "session_name")
+_WORD_FIELDS = ("principal_username", "entitlement", "account", "role", "source_address", "reason")
+
+
+def _is_of(event: AuditEvent, person: str) -> bool:
+    return _has_part(event.principal_username, person) or event.principal_id == person
+
+
+def _has_part(word: str | None, part: str) -> bool:
+    return word is not None and part.casefold() in word.casefold()
+
+
+def _has_text(event: AuditEvent, text: str) -> bool:
+    return any(_has_part(getattr(event, name), text) for name in _WORD_FIELDS) or any(
+        getattr(event, name) == text for name in _ID_FIELDS
+    )
+
+
+def _is_within(address: str | None, which: AuditFilter) -> bool:
+    key = address_key(address or "")
+    if key is None or which.source is None:
+        return False
+    first, last = network_keys(which.source)
+    return first <= key <= last
 
 
 @dataclass

@@ -35,6 +35,8 @@ class EventKind(StrEnum):
     CONSOLE_REJECTED = "console.rejected"
     ADMIN_REJECTED = "admin.rejected"
     ADMIN_HOLD_LIFTED = "admin.hold_lifted"
+    ADMIN_EXPORT_STARTED = "admin.export_started"
+    ADMIN_EXPORT_ENDED = "admin.export_ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,43 +134,6 @@ class AuditEvent:
     def hash(self) -> str:
         """SHA-256 of :meth:`canonical`, hexadecimal."""
         return hashlib.sha256(self.canonical().encode("ascii")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """Which events to look at; None leaves a field open.
-
-    Attributes:
-        person: part of a username (any case), or a whole immutable id.
-        since: the earliest time, inclusive.
-        until: the latest time, exclusive.
-    """
-
-    person: str | None = None
-    kind: EventKind | None = None
-    entitlement: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditCursor:
-    """Where a page of events ends: the next one starts with the first older event."""
-
-    time: datetime
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    """Events, newest first.
-
-    Attributes:
-        older: where the next page starts; None on the last.
-    """
-
-    events: tuple[AuditEvent, ...]
-    older: AuditCursor | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from broker.core.assertion import AssertionClaims, SignedAssertion
-from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, AuditPage, LiveSession
+from broker.core.audit import AuditEvent, LiveSession
+from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage, EventCount, TimeSpan
 from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
@@ -178,6 +179,20 @@ class AuditLog(Protocol):
 
         Raises:
             AuditUnavailable: no answer.
+        """
+
+    def event(self, event_id: str) -> AuditEvent | None:
+        """The event of that id; None when there is none.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+    def count(self, which: AuditFilter, spans: Sequence[TimeSpan], *, cap: int) -> Sequence[EventCount]:
+        """How many events of each span fit; in each span no more than ``cap`` are counted.
+
+        Raises:
+            AuditUnavailable: no answer in time.
         """
 
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:

@@ -1,131 +1,43 @@
-"""The audit as administrators read it."""
+"""The audit as administrators and auditors read it: search, one event, export."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlencode
 
 from flask import Blueprint, make_response, render_template, request
-from flask_babel import gettext, lazy_gettext
+from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, AuditPage, EventKind, canonical_time
-from broker.core.errors import FilterMalformed
-from broker.core.login import LONGEST_USERNAME
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_search import AuditFilter, AuditPage, overall
+from broker.core.errors import PageNotFound
 from broker.web import access
-from broker.web.language import moment_words
+from broker.web.audit_chart import MOST_COUNTED, chart
+from broker.web.audit_query import CURSOR_KEY, Search, read_search, write_local_time
+from broker.web.audit_words import KIND_LABELS, OUTCOME_LABELS, row_of
+from broker.web.policy_words import policy_words
 from broker.web.portal import current_portal
 
 blueprint = Blueprint("audit", __name__)
 
 EVENTS_ON_A_PAGE: Final = 50
-_LONGEST_FILTER: Final = LONGEST_USERNAME
+_MOST_EVENTS_OF_A_GRANT: Final = 20
 
-# What <input type="datetime-local"> sends (HTML standard, "valid local date and time string"), years of four digits.
-_LOCAL_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
-_CURSOR = re.compile(r"(?P<time>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z)_(?P<id>[0-9a-f]{32})", re.ASCII)
+# What else the person did: so long before and after, so many at most.
+_NEIGHBOURHOOD: Final = timedelta(hours=1)
+_MOST_NEIGHBOURS: Final = 20
 
-KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
-    EventKind.LOGIN_SUCCEEDED: lazy_gettext("Signed in"),
-    EventKind.LOGIN_REJECTED: lazy_gettext("Sign-in refused"),
-    EventKind.LOGIN_THROTTLED: lazy_gettext("Sign-in held back"),
-    EventKind.SESSION_ENDED: lazy_gettext("Signed out"),
-    EventKind.ISSUANCE_INTENDED: lazy_gettext("Issuance begun"),
-    EventKind.ISSUANCE_SUCCEEDED: lazy_gettext("Credentials issued"),
-    EventKind.ISSUANCE_REJECTED: lazy_gettext("Issuance refused"),
-    EventKind.CONSOLE_REDIRECTED: lazy_gettext("Console opened"),
-    EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
-    EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),
-    EventKind.ADMIN_HOLD_LIFTED: lazy_gettext("Hold lifted"),
+_OUTCOMES: Final = {EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED}
+
+_QUICK_CHOICES: Final[Mapping[timedelta, LazyString]] = {
+    timedelta(hours=1): lazy_gettext("Last hour"),
+    timedelta(days=1): lazy_gettext("Last 24 hours"),
+    timedelta(days=7): lazy_gettext("Last 7 days"),
+    timedelta(days=30): lazy_gettext("Last 30 days"),
 }
-
-FIELD_LABELS: Final[Mapping[str, LazyString]] = {
-    "kind": lazy_gettext("Event"),
-    "time": lazy_gettext("Time (UTC)"),
-    "id": lazy_gettext("Event id"),
-    "principal_username": lazy_gettext("Person"),
-    "principal_id": lazy_gettext("Directory id"),
-    "claimed_username_hash": lazy_gettext("Hash of the name typed"),
-    "source_address": lazy_gettext("Source address"),
-    "user_agent": lazy_gettext("Browser"),
-    "reference_id": lazy_gettext("Reference"),
-    "grant_id": lazy_gettext("Grant id"),
-    "entitlement": lazy_gettext("Access"),
-    "use": lazy_gettext("Used for"),
-    "account": lazy_gettext("AWS account"),
-    "role": lazy_gettext("Role"),
-    "session_name": lazy_gettext("Session name"),
-    "source_identity": lazy_gettext("Source identity"),
-    "tags": lazy_gettext("Session tags"),
-    "duration_seconds": lazy_gettext("Duration (seconds)"),
-    "session_policy": lazy_gettext("Session policy"),
-    "session_policy_sha256": lazy_gettext("SHA-256 of the session policy"),
-    "policy_arns": lazy_gettext("Managed policies"),
-    "packed_size": lazy_gettext("Packed size (per cent)"),
-    "access_key_id": lazy_gettext("Access key id"),
-    "assertion_id": lazy_gettext("Assertion id"),
-    "sts_request_id": lazy_gettext("STS request id"),
-    "expiry": lazy_gettext("Ends (UTC)"),
-    "reason": lazy_gettext("Reason"),
-    "entitlements_sha256": lazy_gettext("SHA-256 of the entitlements file"),
-    "attempts": lazy_gettext("Attempts held back"),
-    "throttle_key": lazy_gettext("Budget of attempts"),
-    "granted_duration_seconds": lazy_gettext("Duration the role gave (seconds)"),
-    "sts_region": lazy_gettext("Region of STS"),
-    "sts_tries": lazy_gettext("Requests to STS"),
-}
-
-_JSON_FIELDS: Final = frozenset({"tags", "session_policy", "policy_arns"})
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """The filters as they were typed, what they mean, and what is wrong with them.
-
-    Attributes:
-        typed: by the name of the field.
-        which: what to look for; the fields that are wrong are left open.
-        older: where the page starts; None for the newest.
-        faults: by the name of the field, in the person's language; nothing is searched when there are any.
-    """
-
-    typed: Mapping[str, str]
-    which: AuditFilter
-    older: AuditCursor | None
-    faults: Mapping[str, str] = field(default_factory=dict)
-
-    def address(self, older: AuditCursor | None) -> str:
-        """The address of this search from another place on."""
-        query = {name: value for name, value in self.typed.items() if value}
-        if older is not None:
-            query["older"] = write_cursor(older)
-        return request.path + (f"?{urlencode(query)}" if query else "")
-
-    @property
-    def filtered(self) -> bool:
-        """Whether any filter is set."""
-        return any(self.typed.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event as the table shows it.
-
-    Attributes:
-        outcome: ``good``, ``bad`` or ``neutral``.
-        details: label, text, and whether the text keeps its line ends, for every field that applies.
-    """
-
-    event: AuditEvent
-    label: str
-    outcome: str
-    details: tuple[tuple[str, str, bool], ...]
 
 
 @blueprint.get("/admin/audit")
@@ -133,121 +45,78 @@ def audit() -> WerkzeugResponse:
     """Search the audit, newest first.
 
     Raises:
-        AdministratorsOnly: the person is none; recorded.
-        FilterMalformed: the page cursor was tampered with.
+        AdministratorsOnly: the person is neither administrator nor auditor; recorded.
+        FilterMalformed: the page cursor was tampered with, or belongs to another search.
         Unavailable: the directory or the audit did not answer.
     """
     access.audit_reader()
-    search = read_search(request.args)
-    page = AuditPage(events=(), older=None)
+    portal = current_portal()
+    search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
+    page, bars = AuditPage(events=(), older=None), None
     if not search.faults:
-        page = current_portal().audit.search(search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older)
+        page = portal.audit.search(search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older)
+        bars = chart(search, page.events)
     rendered = render_template(
         "audit.html",
         search=search,
-        rows=[_row(event) for event in page.events],
+        rows=[row_of(event) for event in page.events],
+        bars=bars,
+        counted=overall([bar.count for bar in bars]) if bars else None,
+        most_counted=MOST_COUNTED,
         kinds=KIND_LABELS,
+        outcomes=OUTCOME_LABELS,
+        quick_choices=_quick_choices(search, portal.clock()),
         older=search.address(page.older) if page.older else None,
-        newest=search.address(None) if search.older else None,
+        newest=search.address() if search.older else None,
     )
     return make_response(rendered, 400 if search.faults else 200)
 
 
-def read_search(arguments: Mapping[str, str]) -> Search:
-    """Read the filters from an address.
-
-    Args:
-        arguments: ``person``, ``kind``, ``entitlement``, ``since`` and ``until`` (UTC, as ``datetime-local`` sends
-            them), ``older``.
+@blueprint.get("/admin/audit/<event_id>")
+def audit_event(event_id: str) -> str:
+    """One event with everything that belongs to it.
 
     Raises:
-        FilterMalformed: ``older`` is not a cursor of ours: no person types it, so there is no field to show it at.
+        PageNotFound: there is none of that id.
+        AdministratorsOnly: the person is neither administrator nor auditor; recorded.
+        Unavailable: the directory or the audit did not answer.
     """
-    typed = {name: arguments.get(name, "").strip() for name in ("person", "kind", "entitlement", "since", "until")}
-    faults: dict[str, str] = {}
-    for name in ("person", "entitlement"):
-        if len(typed[name]) > _LONGEST_FILTER or not typed[name].isprintable():
-            faults[name] = gettext("This value cannot be understood.")
-    kind = None
-    if typed["kind"]:
-        try:
-            kind = EventKind(typed["kind"])
-        except ValueError:
-            faults["kind"] = gettext("This value cannot be understood.")
-    times: dict[str, datetime | None] = {}
-    for name in ("since", "until"):
-        try:
-            times[name] = read_local_time(typed[name]) if typed[name] else None
-        except ValueError:
-            faults[name] = gettext("Write the time like %(example)s.", example="2026-11-23T09:30")
-    since, until = times.get("since"), times.get("until")
-    if since is not None and until is not None and until <= since:
-        faults["until"] = gettext("The end has to be later than the beginning.")
-    return Search(
-        typed=typed,
-        which=AuditFilter(
-            person=typed["person"] or None,
-            kind=kind,
-            entitlement=typed["entitlement"] or None,
-            since=since,
-            until=until,
-        ),
-        older=read_cursor(arguments["older"]) if arguments.get("older") else None,
-        faults=faults,
+    access.audit_reader()
+    event = current_portal().audit.event(event_id)
+    if event is None:
+        raise PageNotFound
+    together = _of_the_same_grant(event)
+    return render_template(
+        "audit_event.html",
+        row=row_of(event),
+        words=policy_words(event.session_policy) if event.session_policy else (),
+        together=[row_of(one) for one in together],
+        outcome_missing=bool(together) and not any(one.kind in _OUTCOMES for one in together),
+        neighbours=[row_of(one) for one in _neighbours(event)],
     )
 
 
-def read_local_time(text: str) -> datetime:
-    """A time in UTC as ``datetime-local`` sends it.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    if not _LOCAL_TIME.fullmatch(text):
-        raise ValueError("not a local date and time")
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+def _quick_choices(search: Search, now: datetime) -> list[tuple[LazyString, str]]:
+    # To the minute: the same choice within it is the same address.
+    minute = now.replace(second=0, microsecond=0)
+    return [
+        (label, search.address(since=write_local_time(minute - length), until=""))
+        for length, label in _QUICK_CHOICES.items()
+    ]
 
 
-def write_cursor(cursor: AuditCursor) -> str:
-    """A place in the audit, for an address."""
-    return f"{canonical_time(cursor.time)}_{cursor.id}"
+def _of_the_same_grant(event: AuditEvent) -> list[AuditEvent]:
+    if event.grant_id is None:
+        return []
+    page = current_portal().audit.search(AuditFilter(grant_id=event.grant_id), limit=_MOST_EVENTS_OF_A_GRANT)
+    return sorted(page.events, key=lambda one: (one.time, one.kind is not EventKind.ISSUANCE_INTENDED))
 
 
-def read_cursor(text: str) -> AuditCursor:
-    """The place that an address names.
-
-    Raises:
-        FilterMalformed: it is not what :func:`write_cursor` writes.
-    """
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise FilterMalformed("older")
-    try:
-        moment = datetime.fromisoformat(match["time"])
-    except ValueError:
-        raise FilterMalformed("older") from None
-    return AuditCursor(time=moment, id=match["id"])
-
-
-def _row(event: AuditEvent) -> Row:
-    details = []
-    for one in fields(event):
-        value = getattr(event, one.name)
-        if value is not None:
-            text, keeps_lines = _detail(one.name, value)
-            details.append((str(FIELD_LABELS[one.name]), text, keeps_lines))
-    return Row(event=event, label=str(KIND_LABELS[event.kind]), outcome=_outcome(event.kind), details=tuple(details))
-
-
-def _detail(name: str, value: object) -> tuple[str, bool]:
-    if isinstance(value, datetime):
-        return moment_words(value), False
-    if name in _JSON_FIELDS:
-        return json.dumps(json.loads(str(value)), indent=2, ensure_ascii=False), True
-    return str(value), False
-
-
-def _outcome(kind: EventKind) -> str:
-    if kind.endswith(".rejected"):
-        return "bad"
-    return "good" if kind.endswith((".succeeded", ".redirected")) else "neutral"
+def _neighbours(event: AuditEvent) -> list[AuditEvent]:
+    if event.principal_id is None:
+        return []
+    around = AuditFilter(
+        person=event.principal_id, since=event.time - _NEIGHBOURHOOD, until=event.time + _NEIGHBOURHOOD
+    )
+    page = current_portal().audit.search(around, limit=_MOST_NEIGHBOURS)
+    return [one for one in page.events if one.grant_id is None or one.grant_id != event.grant_id]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,10 @@ import psycopg
 
 from broker.adapters.database import migrations
 from broker.adapters.database.audit_log import SqlAuditLog
+from broker.adapters.database.audit_search import TERM_FIELDS
 from broker.adapters.database.engine import Database
-from broker.core.audit import AuditCursor, AuditEvent, AuditFilter, EventKind
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_search import AuditCursor, AuditFilter, Outcome, TimeSpan, address_key
 from tests.adapters.database.postgresql import PostgresqlServer
 
 SCRIPTS: Final = Path(__file__).parents[2] / "alembic"
@@ -31,6 +34,11 @@ COLUMNS: Final = [*(field.name for field in fields(AuditEvent)), "hash"]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PAGE: Final = 50
+# As long as those of several places.
+POLICY: Final = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::%s/*"}]}'
+    + " " * 280
+)
 
 # Who is in both logs: many people, one machine that makes a tenth of all events, one person seen 60 times, long ago;
 # common and rare entitlements. The rare ones are as many in both logs, so the same pages are asked for.
@@ -91,6 +99,10 @@ def questions() -> dict[str, Callable[[SqlAuditLog, int], int]]:
         cursor = AuditCursor(time=LAST - timedelta(seconds=chance.randrange(size)), id="8")
         return len(log.search(AuditFilter(), limit=PAGE, older_than=cursor).events)
 
+    def charting(which: AuditFilter) -> Callable[[SqlAuditLog, int], int]:
+        spans = TimeSpan(LAST - timedelta(hours=2), LAST).split(30)
+        return lambda log, _: sum(count.events for count in log.count(which, spans, cap=1_000))
+
     robot, rare = AuditFilter(person="deploy-robot"), AuditFilter(person="retired-")
     common_role, rare_role = AuditFilter(entitlement="role-1"), AuditFilter(entitlement="rare-role")
     middle = AuditFilter(since=LAST - timedelta(seconds=6000), until=LAST - timedelta(seconds=3000))
@@ -116,6 +128,24 @@ def questions() -> dict[str, Callable[[SqlAuditLog, int], int]]:
         "a kind of a rare entitlement": asking(replace(rare_role, kind=EventKind.ISSUANCE_SUCCEEDED)),
         "part of a name, 10 people, an entitlement": asking(AuditFilter(person="on-077", entitlement="role-1")),
         "part of a name, 10 people, a time range": asking(replace(middle, person="on-077")),
+        "an account": asking(AuditFilter(account="444455556666")),
+        "an outcome": asking(AuditFilter(outcome=Outcome.REFUSED)),
+        "a bucket": asking(AuditFilter(bucket="bucket-of-role-1")),
+        "a rare bucket": asking(AuditFilter(bucket="bucket-of-rare-role")),
+        "a busy person and a rare bucket": asking(replace(robot, bucket="bucket-of-rare-role")),
+        "a bucket in a time range": asking(replace(middle, bucket="bucket-of-role-1")),
+        "an address": asking(AuditFilter(source=ip_network("10.3.2.1/32"))),
+        "a network": asking(AuditFilter(source=ip_network("10.3.0.0/16"))),
+        "every network": asking(AuditFilter(source=ip_network("10.0.0.0/8"))),
+        "an access key": asking(AuditFilter(access_key_id=f"ASIA{777:016}")),
+        "a session name": asking(AuditFilter(session_name="person-0777")),
+        "any word, 10 people": asking(AuditFilter(text="on-077")),
+        "any word, everything": asking(AuditFilter(text="o")),
+        "any word, a reason": asking(AuditFilter(text="reason number 7")),
+        "any word, nothing": asking(AuditFilter(text="xyz%")),
+        "the chart of everything": charting(AuditFilter()),
+        "the chart of a busy person": charting(robot),
+        "the chart of a rare bucket": charting(AuditFilter(bucket="bucket-of-rare-role")),
         "a person's live sessions": lambda log, _: len(log.live_sessions("ID-deploy-robot", LAST)),
     }
 
@@ -130,6 +160,10 @@ class Row:
     entitlement: str | None
     time: datetime
 
+    @property
+    def bucket(self) -> str | None:
+        return f"bucket-of-{self.entitlement}" if self.entitlement else None
+
     def event(self) -> AuditEvent:
         issued = self.kind is EventKind.ISSUANCE_SUCCEEDED
         return AuditEvent(
@@ -137,12 +171,16 @@ class Row:
             time=self.time,
             principal_username=self.username,
             principal_id=f"ID-{self.username}",
-            source_address="192.0.2.7",
+            source_address=f"10.{self.number % 7}.{self.number % 31}.{self.number % 199}",
             user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
             reference_id=f"{self.number:016x}",
             grant_id=f"{self.number:032x}" if self.entitlement else None,
             entitlement=self.entitlement,
-            session_policy='{"Version":"2012-10-17","Statement":[]}' * 10 if self.entitlement else None,
+            account="111122223333" if self.number % 3 else "444455556666",
+            access_key_id=f"ASIA{self.number:016}" if issued else None,
+            session_name=self.username if self.entitlement else None,
+            reason=f"the reason number {self.number % 12}" if self.kind is EventKind.ISSUANCE_REJECTED else None,
+            session_policy=POLICY % self.bucket if self.bucket else None,
             expiry=self.time + timedelta(minutes=15) if issued else None,
         )
 
@@ -171,27 +209,40 @@ def rows(size: int) -> Iterator[Row]:
 def fill(url: str, size: int) -> None:
     """As quickly as the engine takes them; hashes play no part here."""
     table = f"audit_event ({', '.join(COLUMNS)})"
-    names = [(name, name) for name in ("retired-rita", "deploy-robot", *(f"person-{n:04}" for n in range(PEOPLE)))]
+    terms = {
+        (name, value, (name == "source_address" and address_key(value)) or value)
+        for row in rows(min(size, 200_000))
+        for name in TERM_FIELDS
+        if (value := getattr(row.event(), name)) is not None
+    }
+    places = ((row.bucket, row.time, f"{row.number:032x}") for row in rows(size) if row.bucket)
     values = (
         [*(getattr(event, name) for name in COLUMNS[:-1]), "0" * 64] for event in (row.event() for row in rows(size))
     )
     if url.startswith("postgresql"):
         with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO audit_username VALUES (%s, %s)", names)
+            cursor.executemany("INSERT INTO audit_term VALUES (%s, %s, %s)", terms)
             with cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
                 for row in values:
                     copy.write_row(row)
+            with cursor.copy(b"COPY audit_bucket FROM STDIN") as copy:
+                for place in places:
+                    copy.write_row(place)
             cursor.execute("VACUUM ANALYZE")
         return
     with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
-        file.executemany("INSERT INTO audit_username VALUES (?, ?)", names)
-        places = ", ".join("?" * len(COLUMNS))
+        file.executemany("INSERT INTO audit_term VALUES (?, ?, ?)", terms)
+        marks = ", ".join("?" * len(COLUMNS))
         file.executemany(
-            f"INSERT INTO {table} VALUES ({places})",  # noqa: S608 - the columns are ours
+            f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608 - the columns are ours
             (
                 [(item - EPOCH) // timedelta(microseconds=1) if isinstance(item, datetime) else item for item in row]
                 for row in values
             ),
+        )
+        file.executemany(
+            "INSERT INTO audit_bucket VALUES (?, ?, ?)",
+            ((bucket, (moment - EPOCH) // timedelta(microseconds=1), event_id) for bucket, moment, event_id in places),
         )
 
 

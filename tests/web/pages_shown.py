@@ -173,7 +173,8 @@ def the_signing_keys(_world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/keys")
 
 
-def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
+def begin_rollover(world: World) -> None:
+    """A key that ends, its successor, and whatever else a key can be."""
     new = replace(KEY, id="0a1b2c3d4e5f6071", state=KeyState.PUBLISHED, created=world.clock(), bits=3072)
     world.rollover = replace(
         world.rollover,
@@ -185,6 +186,15 @@ def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
         ),
         providers=(ProviderState(FILES, None), ProviderState(WORKBENCH, KEY.created)),
     )
+
+
+def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
+    begin_rollover(world)
+    browser.sign_in(ADA)
+    return browser.get("/admin/keys")
+
+
+def signing_keys_with_one_that_cannot_take_over(world: World, browser: Browser) -> TestResponse:
     world.signing_key_problem = "the active key cannot be used, f3a1b2c4d5e6f708 signs still: saml.keys: no such file"
     browser.sign_in(ADA)
     return browser.get("/admin/keys")
@@ -230,6 +240,7 @@ PAGES: tuple[Show, ...] = (
     nobody_held_back,
     the_signing_keys,
     signing_keys_in_a_rollover,
+    signing_keys_with_one_that_cannot_take_over,
     an_audit_for_administrators_only,
     a_page_that_does_not_exist,
     an_outage,

@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
+from tests.web.pages_shown import begin_rollover
 from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, STAFF
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
@@ -114,6 +115,20 @@ def the_audit(page: Page, portal: LivePortal) -> None:
     page.click("tr.more summary >> nth=3")
 
 
+def an_audit_event(page: Page, portal: LivePortal) -> None:
+    signed_out(page, portal)
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/audit?kind=issuance.succeeded")
+    page.click(".when a")
+
+
+def a_narrow_audit_while_the_directory_is_down(page: Page, portal: LivePortal) -> None:
+    signed_out(page, portal)
+    sign_in(page, portal, ADA)
+    portal.world.directory.down = True
+    page.goto(f"{portal.url}/admin/audit?bucket=corp-home&text=ken")
+
+
 def an_empty_audit(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, ADA)
     page.goto(f"{portal.url}/admin/audit?person=nobody-of-that-name")
@@ -122,6 +137,12 @@ def an_empty_audit(page: Page, portal: LivePortal) -> None:
 def a_wrong_filter(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, ADA)
     page.goto(f"{portal.url}/admin/audit?since=2026-11-23T10:00&until=2026-11-23T09:00")
+
+
+def signing_keys_in_a_rollover(page: Page, portal: LivePortal) -> None:
+    begin_rollover(portal.world)
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/keys")
 
 
 def an_error(page: Page, portal: LivePortal) -> None:
@@ -142,8 +163,11 @@ PAGES: dict[Visit, str] = {
     credentials_without_a_clipboard: "#posix:focus",
     signed_out: ".live-list",
     the_audit: "details[open] .all-fields",
+    an_audit_event: ".policy-words",
+    a_narrow_audit_while_the_directory_is_down: "details.more-filters[open]",
     an_empty_audit: ".empty",
     a_wrong_filter: "#until-fault",
+    signing_keys_in_a_rollover: "#tell-1",
     an_error: ".error-status",
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -82,6 +83,30 @@ class Database:
         """
         with self._answering(unavailable), self.engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def reading_within(self, limit: timedelta, unavailable: type[Unavailable]) -> Iterator[Connection]:
+        """A connection for questions that are not worth more than so much time; the limit holds for each statement.
+
+        Raises:
+            Unavailable: of the type given, when the database does not do its part within the limit.
+        """
+        with self.reading(unavailable) as connection:
+            if self.path is None:
+                connection.exec_driver_sql(f"SET statement_timeout = {round(limit.total_seconds() * 1000)}")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("RESET statement_timeout")
+                return
+            # SQLite asks now and then whether to go on.
+            driver: Any = connection.connection.driver_connection
+            ends = time.monotonic() + limit.total_seconds()
+            driver.set_progress_handler(lambda: time.monotonic() > ends, _STEPS_BETWEEN_QUESTIONS)
+            try:
+                yield connection
+            finally:
+                driver.set_progress_handler(None, 0)
 
     @contextmanager
     def writing(self, unavailable: type[Unavailable]) -> Iterator[Connection]:
@@ -171,6 +196,9 @@ def _checked_url(text: str) -> URL:
         return url.set(drivername="postgresql+psycopg")
     raise SettingsInvalid(Fault(_SETTING, _EXPECTED))
 
+
+# Of the virtual machine of SQLite: some ten microseconds.
+_STEPS_BETWEEN_QUESTIONS: Final = 1_000
 
 _EXPECTED: Final = "write sqlite:////absolute/path.db or postgresql://user@host/name"
 

@@ -62,12 +62,22 @@ audit_event: Final = Table(
     Column("sts_tries", Integer),
 )
 
-# The distinct usernames of the events: a search for a part of a name reads these, never the events.
-audit_username: Final = Table(
-    "audit_username",
+# The distinct words of some columns of the events: a search for a part of a word reads these, never the events.
+audit_term: Final = Table(
+    "audit_term",
     metadata,
-    Column("username", ExactText, primary_key=True),
+    Column("field", ExactText, primary_key=True),
+    Column("value", ExactText, primary_key=True),
     Column("folded", ExactText, nullable=False),
+)
+
+# The buckets that the session policies of the events name.
+audit_bucket: Final = Table(
+    "audit_bucket",
+    metadata,
+    Column("bucket", ExactText, primary_key=True),
+    Column("time", UtcTime, primary_key=True),
+    Column("event_id", ExactText, primary_key=True),
 )
 
 # The events that wait for their seal; a trigger of audit_event adds each of them.
@@ -176,3 +186,9 @@ _event_index(
 _event_index("ix_audit_event_entitlement_kind", "entitlement", "kind", "time", "id", where="entitlement IS NOT NULL")
 # What a person still holds at AWS.
 _event_index("ix_audit_event_live", "principal_id", "expiry", where=_any_of(EventKind.ISSUANCE_SUCCEEDED))
+# Parts of words are looked up among the words, and then walked along like the columns above.
+for _walked in ("account", "role", "source_address", "reason"):
+    _event_index(f"ix_audit_event_{_walked}", _walked, "time", "id", where=f"{_walked} IS NOT NULL")
+# Each of these leaves a handful of events, which need no order.
+for _looked_up in ("access_key_id", "assertion_id", "reference_id", "grant_id", "session_name"):
+    _event_index(f"ix_audit_event_{_looked_up}", _looked_up, where=f"{_looked_up} IS NOT NULL")

@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
-from broker.core.audit import AuditEvent, AuditFilter, EventKind
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_search import AuditFilter
 from broker.core.errors import AuditUnavailable
 from tests.adapters.database.events import issuance
 

@@ -26,7 +26,8 @@ from broker.adapters.database import migrations
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.sessions import SqlSessions
-from broker.core.audit import AuditFilter, EventKind
+from broker.core.audit import EventKind
+from broker.core.audit_search import AuditFilter, TimeSpan
 from broker.core.errors import AuditUnavailable, SessionsUnavailable, SettingsInvalid
 from tests.adapters.database.events import NOON, issuance, login
 from tests.adapters.database.postgresql import PASSWORD, QUOTED_PASSWORD, PostgresqlServer
@@ -81,6 +82,8 @@ def assert_everything_is_unavailable(database: Database) -> None:
         lambda: log.append(login(username="hana")),
         lambda: log.search(AuditFilter(person="hana"), limit=1),
         lambda: log.live_sessions("ID", NOON),
+        lambda: log.event("e" * 32),
+        lambda: log.count(AuditFilter(), [TimeSpan(NOON, NOON + timedelta(hours=1))], cap=1),
         log.check,
     ):
         with pytest.raises(AuditUnavailable):
@@ -94,6 +97,29 @@ def assert_everything_is_unavailable(database: Database) -> None:
     ):
         with pytest.raises(SessionsUnavailable):
             use()
+
+
+def test_a_question_that_is_not_worth_its_time_is_broken_off_and_the_next_one_is_not(
+    database: Database,
+) -> None:
+    endless = {
+        "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",
+        "postgresql": "SELECT count(*) FROM generate_series(1, 1000000000) a",
+    }
+    limit = timedelta(milliseconds=300)
+    with (
+        within(2),
+        pytest.raises(AuditUnavailable),
+        database.reading_within(limit, AuditUnavailable) as connection,
+    ):
+        connection.exec_driver_sql(endless[connection.dialect.name])
+    long = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000000) SELECT count(*) FROM n"
+    numbers = {
+        "sqlite": long,
+        "postgresql": "SELECT count(*) FROM (SELECT pg_sleep(0.5)) a",
+    }
+    with database.reading(AuditUnavailable) as connection:
+        assert connection.exec_driver_sql(numbers[connection.dialect.name]).scalar_one() > 0
 
 
 # --- Addresses ---------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_every_text_column_on_postgresql_is_compared_by_code_point(postgresql_ur
         collations = connection.execute(
             text(
                 "SELECT DISTINCT collation_name FROM information_schema.columns WHERE data_type = 'text' "
-                "AND table_name IN ('audit_event', 'audit_username', 'sign_in_session')"
+                "AND table_name IN ('audit_event', 'audit_term', 'audit_bucket', 'sign_in_session')"
             )
         ).scalars()
         assert list(collations) == ["C"]

@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
-from broker.adapters.database.tables import audit_username
-from broker.core.audit import AuditFilter, EventKind
+from broker.adapters.database.tables import audit_term
+from broker.core.audit import EventKind
+from broker.core.audit_search import AuditFilter
 from broker.core.errors import AuditUnavailable
 from tests.adapters.database.events import issuance, login
 
@@ -73,7 +74,10 @@ def test_writers_at_once_lose_nothing(database: Database) -> None:
     assert len(log.search(AuditFilter(), limit=1000).events) == 400
     assert [len(log.search(AuditFilter(person=name), limit=1000).events) for name in names] == [40] * 10
     with database.reading(AuditUnavailable) as connection:
-        assert sorted(connection.scalars(select(audit_username.c.username))) == names
+        assert (
+            sorted(connection.scalars(select(audit_term.c.value).where(audit_term.c.field == "principal_username")))
+            == names
+        )
 
 
 def test_of_many_intents_for_one_grant_at_once_one_is_written(database: Database) -> None:

@@ -1,0 +1,161 @@
+"""What may be asked of the audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from itertools import pairwise
+from typing import Any, Final
+
+from broker.core.audit import AuditEvent, EventKind
+
+Network = IPv4Network | IPv6Network
+
+# RFC 4291 section 2.5.5.2: where IPv4 addresses lie among those of IPv6.
+_IPV4_IN_IPV6: Final = 0xFFFF << 32
+
+_ARN_OF_A_BUCKET: Final = ":s3:::"
+
+
+class Outcome(StrEnum):
+    """How something ended; an intent, and whatever only happened, has none."""
+
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+
+    @property
+    def kinds(self) -> tuple[EventKind, ...]:
+        """The kinds of events that say so."""
+        return _KINDS[self]
+
+
+_KINDS: Final = {
+    Outcome.SUCCEEDED: tuple(
+        kind for kind in EventKind if kind.endswith((".succeeded", ".redirected", ".downloaded", ".uploaded"))
+    ),
+    Outcome.REFUSED: tuple(kind for kind in EventKind if kind.endswith((".rejected", ".throttled"))),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which events to look at; None leaves a field open, and all that are set have to fit.
+
+    Attributes:
+        person: part of a username (any case), or a whole immutable id.
+        bucket: named by the session policy. Sessions of a whole role or of managed policies name none.
+        source: an address or a network.
+        text: part of a username, entitlement, account, role, source address or reason (any case), or one whole id:
+            of an access key, assertion, reference, grant, session or event.
+        since: the earliest time, inclusive.
+        until: the latest time, exclusive.
+    """
+
+    person: str | None = None
+    kind: EventKind | None = None
+    outcome: Outcome | None = None
+    entitlement: str | None = None
+    account: str | None = None
+    bucket: str | None = None
+    source: Network | None = None
+    access_key_id: str | None = None
+    session_name: str | None = None
+    assertion_id: str | None = None
+    reference_id: str | None = None
+    grant_id: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCursor:
+    """Where a page of events ends: the next one starts with the first older event."""
+
+    time: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Events, newest first.
+
+    Attributes:
+        older: where the next page starts; None on the last.
+    """
+
+    events: tuple[AuditEvent, ...]
+    older: AuditCursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """From a moment (inclusive) to a later one (exclusive)."""
+
+    since: datetime
+    until: datetime
+
+    def split(self, parts: int) -> tuple[TimeSpan, ...]:
+        """As many equal spans, oldest first."""
+        length = (self.until - self.since) / parts
+        edges = [self.since + length * number for number in range(parts)] + [self.until]
+        return tuple(TimeSpan(since, until) for since, until in pairwise(edges))
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events lie in a span.
+
+    Attributes:
+        capped: there are more; counting stopped.
+    """
+
+    span: TimeSpan
+    events: int
+    capped: bool
+
+
+def buckets_of(event: AuditEvent) -> tuple[str, ...]:
+    """The buckets that an event's session policy allows anything in, sorted; none of a policy that cannot be read."""
+    try:
+        document = json.loads(event.session_policy or "{}")
+        allowed = [one for one in _as_list(document.get("Statement", [])) if one.get("Effect") == "Allow"]
+        resources = [str(resource) for one in allowed for resource in _as_list(one.get("Resource", []))]
+    except (ValueError, AttributeError, RecursionError):
+        # What was given to STS is always a policy. An event is kept whatever it holds.
+        return ()
+    places = (resource.partition(_ARN_OF_A_BUCKET)[2] for resource in resources)
+    return tuple(sorted({place.split("/", 1)[0] for place in places if place}))
+
+
+def address_key(address: str) -> str | None:
+    """An address as 32 hexadecimal digits, IPv4 as its place in IPv6: networks are ranges of these.
+
+    None when it is no address (a request over a UNIX socket has none).
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    return f"{int(parsed) + (_IPV4_IN_IPV6 if isinstance(parsed, IPv4Address) else 0):032x}"
+
+
+def network_keys(network: Network) -> tuple[str, str]:
+    """The :func:`address_key` of a network's first and last address."""
+    first, last = address_key(str(network[0])), address_key(str(network[-1]))
+    if first is None or last is None:
+        raise ValueError("every network begins and ends with an address")
+    return first, last
+
+
+def overall(counts: Sequence[EventCount]) -> tuple[int, bool]:
+    """The sum of the counts, and whether it is only a lower bound."""
+    return sum(count.events for count in counts), any(count.capped for count in counts)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

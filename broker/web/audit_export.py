@@ -1,0 +1,150 @@
+"""The audit as a file: every event that the filters find, streamed: ten million take no more memory than ten."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from datetime import datetime
+from typing import Final
+
+from flask import Blueprint, Response, request, stream_with_context
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from broker.core.audit import AuditEvent, EventKind, canonical_json, canonical_time, event_record
+from broker.core.audit_search import AuditCursor, AuditFilter
+from broker.core.errors import FilterMalformed
+from broker.web import access
+from broker.web.audit_query import CURSOR_KEY, Search, read_search
+from broker.web.portal import current_portal
+from broker.web.visit import visit
+
+blueprint = Blueprint("audit_export", __name__)
+
+_EVENTS_AT_ONCE: Final = 1_000
+_COLUMNS: Final = (*(field.name for field in fields(AuditEvent)), "hash")
+
+# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"); a quote before it makes it text.
+_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+# What a person typed stays out of the audit: it could be a password in the wrong field.
+_NOT_RECORDED: Final = frozenset({"text", "person"})
+
+
+@blueprint.get("/admin/audit.csv")
+def as_csv() -> WerkzeugResponse:
+    """Comma-separated values (RFC 4180), a header line first, UTF-8 with the mark that spreadsheets look for.
+
+    Raises:
+        AdministratorsOnly: the person is neither administrator nor auditor; recorded.
+        FilterMalformed: a filter makes no sense.
+        Unavailable: the directory or the audit did not answer.
+    """
+    return _export("csv", "text/csv; charset=utf-8", "\ufeff" + _csv_line(_COLUMNS), _as_csv_line)
+
+
+@blueprint.get("/admin/audit.jsonl")
+def as_json_lines() -> WerkzeugResponse:
+    """One JSON object a line, with the names and values that the event's hash is made of, and the hash.
+
+    Raises:
+        AdministratorsOnly: the person is neither administrator nor auditor; recorded.
+        FilterMalformed: a filter makes no sense.
+        Unavailable: the directory or the audit did not answer.
+    """
+    return _export("jsonl", "application/jsonl; charset=utf-8", "", _as_json_line)
+
+
+def _export(form: str, content_type: str, head: str, line_of: Callable[[AuditEvent], str]) -> WerkzeugResponse:
+    access.audit_reader()
+    search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
+    if search.faults:
+        raise FilterMalformed(next(iter(search.faults)))
+    # The first events are read before anything is sent: what fails at once still gets its error page.
+    events = _events(search.which)
+    first = next(events, None)
+    if request.method == "HEAD":
+        response = Response(content_type=content_type)
+    else:
+        _record(EventKind.ADMIN_EXPORT_STARTED, f"{form}; {_filters(search)}")
+        lines = _lines(form, head, first, events, line_of)
+        response = Response(stream_with_context(lines), content_type=content_type)
+    name = f"audit-{current_portal().clock():%Y%m%dT%H%M%SZ}.{form}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    # A proxy that gathered the whole answer first would need room for it.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _events(which: AuditFilter) -> Iterator[AuditEvent]:
+    audit = current_portal().audit
+    cursor: AuditCursor | None = None
+    while True:
+        page = audit.search(which, limit=_EVENTS_AT_ONCE, older_than=cursor)
+        yield from page.events
+        cursor = page.older
+        if cursor is None:
+            return
+
+
+def _lines(
+    form: str, head: str, first: AuditEvent | None, rest: Iterator[AuditEvent], line_of: Callable[[AuditEvent], str]
+) -> Iterator[bytes]:
+    """The file in pieces, and a note in the audit of how far it came, before its last piece is sent.
+
+    An audit that fails half way ends the connection without the mark of an end, so that no client takes a part for the
+    whole.
+    """
+    number, reached = 0, "interrupted after"
+    try:
+        piece = [head] if head else []
+        if first is not None:
+            number, piece = 1, [*piece, line_of(first)]
+        for event in rest:
+            number += 1
+            piece.append(line_of(event))
+            if len(piece) >= _EVENTS_AT_ONCE:
+                yield "".join(piece).encode()
+                piece = []
+        reached = "all"
+    finally:
+        _record(EventKind.ADMIN_EXPORT_ENDED, f"{form}; {reached} {number} events")
+    yield "".join(piece).encode()
+
+
+def _record(kind: EventKind, reason: str) -> None:
+    reader = visit().principal
+    access.record(
+        kind,
+        principal_id=access.signed_in_session().principal_id,
+        username=reader.username if reader else None,
+        reason=reason,
+    )
+
+
+def _filters(search: Search) -> str:
+    named = (name if name in _NOT_RECORDED else f"{name}={value}" for name, value in search.typed.items() if value)
+    return "filters: " + (", ".join(named) or "none")
+
+
+def _as_json_line(event: AuditEvent) -> str:
+    record = event_record({field.name: getattr(event, field.name) for field in fields(event)})
+    return canonical_json({**record, "hash": event.hash}) + "\n"
+
+
+def _as_csv_line(event: AuditEvent) -> str:
+    return _csv_line([_cell(getattr(event, name)) for name in _COLUMNS])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = canonical_time(value) if isinstance(value, datetime) else str(value)
+    return f"'{text}" if text.startswith(_BEGINS_A_FORMULA) else text
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,111 @@
+"""The events of the audit as people read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Final
+
+from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
+
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_search import Outcome
+from broker.web.language import moment_words
+
+KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
+    EventKind.LOGIN_SUCCEEDED: lazy_gettext("Signed in"),
+    EventKind.LOGIN_REJECTED: lazy_gettext("Sign-in refused"),
+    EventKind.LOGIN_THROTTLED: lazy_gettext("Sign-in held back"),
+    EventKind.SESSION_ENDED: lazy_gettext("Signed out"),
+    EventKind.ISSUANCE_INTENDED: lazy_gettext("Issuance begun"),
+    EventKind.ISSUANCE_SUCCEEDED: lazy_gettext("Credentials issued"),
+    EventKind.ISSUANCE_REJECTED: lazy_gettext("Issuance refused"),
+    EventKind.CONSOLE_REDIRECTED: lazy_gettext("Console opened"),
+    EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
+    EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),
+    EventKind.ADMIN_HOLD_LIFTED: lazy_gettext("Hold lifted"),
+    EventKind.ADMIN_EXPORT_STARTED: lazy_gettext("Audit export begun"),
+    EventKind.ADMIN_EXPORT_ENDED: lazy_gettext("Audit export ended"),
+}
+
+FIELD_LABELS: Final[Mapping[str, LazyString]] = {
+    "kind": lazy_gettext("Event"),
+    "time": lazy_gettext("Time (UTC)"),
+    "id": lazy_gettext("Event id"),
+    "principal_username": lazy_gettext("Person"),
+    "principal_id": lazy_gettext("Directory id"),
+    "claimed_username_hash": lazy_gettext("Hash of the name typed"),
+    "source_address": lazy_gettext("Source address"),
+    "user_agent": lazy_gettext("Browser"),
+    "reference_id": lazy_gettext("Reference"),
+    "grant_id": lazy_gettext("Grant id"),
+    "entitlement": lazy_gettext("Access"),
+    "use": lazy_gettext("Used for"),
+    "account": lazy_gettext("AWS account"),
+    "role": lazy_gettext("Role"),
+    "session_name": lazy_gettext("Session name"),
+    "source_identity": lazy_gettext("Source identity"),
+    "tags": lazy_gettext("Session tags"),
+    "duration_seconds": lazy_gettext("Duration (seconds)"),
+    "session_policy": lazy_gettext("Session policy"),
+    "session_policy_sha256": lazy_gettext("SHA-256 of the session policy"),
+    "policy_arns": lazy_gettext("Managed policies"),
+    "packed_size": lazy_gettext("Packed size (per cent)"),
+    "access_key_id": lazy_gettext("Access key id"),
+    "assertion_id": lazy_gettext("Assertion id"),
+    "sts_request_id": lazy_gettext("STS request id"),
+    "expiry": lazy_gettext("Ends (UTC)"),
+    "reason": lazy_gettext("Reason"),
+    "entitlements_sha256": lazy_gettext("SHA-256 of the entitlements file"),
+    "attempts": lazy_gettext("Attempts held back"),
+    "throttle_key": lazy_gettext("Budget of attempts"),
+    "granted_duration_seconds": lazy_gettext("Duration the role gave (seconds)"),
+    "sts_region": lazy_gettext("Region of STS"),
+    "sts_tries": lazy_gettext("Requests to STS"),
+}
+
+OUTCOME_LABELS: Final[Mapping[Outcome, LazyString]] = {
+    Outcome.SUCCEEDED: lazy_gettext("Succeeded"),
+    Outcome.REFUSED: lazy_gettext("Refused"),
+}
+
+_JSON_FIELDS: Final = frozenset({"tags", "session_policy", "policy_arns"})
+_APPEARANCE: Final = {Outcome.SUCCEEDED: "good", Outcome.REFUSED: "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as a table shows it.
+
+    Attributes:
+        outcome: ``good``, ``bad`` or ``neutral``.
+        details: label, text, and whether the text keeps its line ends, for every field that applies.
+    """
+
+    event: AuditEvent
+    label: str
+    outcome: str
+    details: tuple[tuple[str, str, bool], ...]
+
+
+def row_of(event: AuditEvent) -> Row:
+    """The event with its words."""
+    details = []
+    for one in fields(event):
+        value = getattr(event, one.name)
+        if value is not None:
+            text, keeps_lines = _detail(one.name, value)
+            details.append((str(FIELD_LABELS[one.name]), text, keeps_lines))
+    appearance = next((look for outcome, look in _APPEARANCE.items() if event.kind in outcome.kinds), "neutral")
+    return Row(event=event, label=str(KIND_LABELS[event.kind]), outcome=appearance, details=tuple(details))
+
+
+def _detail(name: str, value: object) -> tuple[str, bool]:
+    if isinstance(value, datetime):
+        return moment_words(value), False
+    if name in _JSON_FIELDS:
+        return json.dumps(json.loads(str(value)), indent=2, ensure_ascii=False), True
+    return str(value), False

@@ -1,0 +1,147 @@
+"""One event of the audit with everything that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.core.audit import AuditEvent, EventKind
+from broker.web.policy_words import policy_words
+from tests.web.world import ADA, HANAKO, HOME, Browser, World
+
+
+@pytest.fixture
+def ada(world: World) -> Browser:
+    browser = world.browser()
+    browser.sign_in(ADA)
+    return browser
+
+
+def issued(world: World) -> AuditEvent:
+    """The event of credentials that Hanako took."""
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    browser.post(f"/issue/{HOME.id}/credentials")
+    event = world.audit.events[-1]
+    assert event.kind is EventKind.ISSUANCE_SUCCEEDED
+    return event
+
+
+def section(page: str, heading: str) -> str:
+    [found] = [part for part in re.split(r"<section", page)[1:] if f">{heading}</h2>" in part]
+    return found
+
+
+def test_an_event_shows_every_field_and_its_own_hash(ada: Browser, world: World) -> None:
+    event = issued(world)
+
+    page = ada.get(f"/admin/audit/{event.id}")
+
+    assert page.status_code == 200
+    fields = section(page.text, "All fields")
+    for value in (event.id, event.principal_id, event.role, event.assertion_id, event.access_key_id, event.hash):
+        assert f"<code>{value}</code>" in fields
+
+
+def test_the_list_leads_to_each_event(ada: Browser, world: World) -> None:
+    event = issued(world)
+
+    assert f'href="/admin/audit/{event.id}"' in ada.get("/admin/audit").text
+
+
+def test_intent_and_outcome_stand_together(ada: Browser, world: World) -> None:
+    event = issued(world)
+    [intent] = [one for one in world.audit.events if one.kind is EventKind.ISSUANCE_INTENDED]
+
+    together = section(ada.get(f"/admin/audit/{intent.id}").text, "This grant from the intent to its outcome")
+
+    assert together.index(intent.id) < together.index(event.id)
+    assert "No outcome has been recorded yet" not in together
+
+
+def test_an_intent_without_an_outcome_says_that_nobody_knows(ada: Browser, world: World) -> None:
+    intent = replace(issued(world), kind=EventKind.ISSUANCE_INTENDED, id="1" * 32, grant_id="lost")
+    world.audit.events.append(intent)
+
+    together = section(ada.get(f"/admin/audit/{intent.id}").text, "This grant from the intent to its outcome")
+
+    assert "it is not known whether AWS issued credentials" in together
+
+
+def test_the_session_policy_is_said_in_words(ada: Browser, world: World) -> None:
+    event = issued(world)
+
+    words = section(ada.get(f"/admin/audit/{event.id}").text, "What the session policy allows")
+
+    assert "read files" in words
+    assert "add and replace files" in words
+    assert "<code>corp-home/hanako/*</code>" in words
+    assert "delete" not in words
+
+
+def test_the_persons_other_events_of_that_hour_are_beside_it(ada: Browser, world: World) -> None:
+    event = issued(world)
+    [signed_in] = [
+        one
+        for one in world.audit.events
+        if one.kind is EventKind.LOGIN_SUCCEEDED and one.principal_id == HANAKO.principal.id
+    ]
+    later = replace(signed_in, id="2" * 32, time=event.time + timedelta(minutes=59))
+    much_later = replace(signed_in, id="3" * 32, time=event.time + timedelta(minutes=61))
+    world.audit.events += [later, much_later]
+
+    beside = section(ada.get(f"/admin/audit/{event.id}").text, "The same person within an hour before and after")
+
+    assert signed_in.id in beside
+    assert later.id in beside
+    assert much_later.id not in beside
+    assert event.id not in beside
+
+
+@pytest.mark.parametrize("event_id", ["0" * 32, "x", "..", "%00", "a" * 3000])
+def test_an_event_that_is_not_there_is_a_clear_error(event_id: str, ada: Browser) -> None:
+    answer = ada.get(f"/admin/audit/{event_id}")
+
+    assert answer.status_code == 404
+    assert "There is no page at this address." in answer.text
+
+
+def test_an_event_is_for_administrators_and_auditors_only(world: World) -> None:
+    event = issued(world)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+
+    answer = browser.get(f"/admin/audit/{event.id}")
+
+    assert answer.status_code == 403
+    assert event.access_key_id is not None
+    assert event.access_key_id not in answer.text
+
+
+@pytest.mark.parametrize("policy", ["", "[]", "null", "{}", '{"Statement": 7}', '{"Statement": [{"Effect": "Allow"}]}'])
+def test_what_is_no_policy_has_no_words(policy: str, world: World) -> None:
+    with world.app.test_request_context():
+        assert policy_words(policy) == ()
+
+
+def test_what_has_no_words_is_said_as_aws_names_it(world: World) -> None:
+    policy = {
+        "Statement": {
+            "Effect": "Deny",
+            "Action": ["s3:GetObject", "s3:Teleport"],
+            "Resource": "arn:aws:kms:eu-west-1:111122223333:key/abc",
+            "Condition": {"StringLike": {"s3:prefix": "home/*"}, "Bool": {"aws:SecureTransport": "false"}},
+        }
+    }
+    with world.app.test_request_context():
+        [words] = policy_words(json.dumps(policy))
+
+    assert not words.allows
+    assert words.actions == ("read files", "s3:Teleport")
+    assert words.places == ("arn:aws:kms:eu-west-1:111122223333:key/abc",)
+    assert words.only_under == ("home/*",)
+    assert json.loads(words.conditions) == {"Bool": {"aws:SecureTransport": "false"}}
