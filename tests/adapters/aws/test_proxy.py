@@ -47,6 +47,9 @@ class TunnelingProxy:
     def stop(self) -> None:
         self._stopped.set()
 
+    def close(self) -> None:
+        self._listener.close()
+
     def _tunnel(self, client: socket.socket) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
@@ -83,6 +86,7 @@ def tunneling() -> Iterator[TunnelingProxy]:
     finally:
         proxy.stop()
         thread.join(5)
+        proxy.close()
 
 
 @pytest.fixture
