@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,6 +19,7 @@ from broker.settings import (
     DEFAULT_PATH,
     DomainSettings,
     Settings,
+    credentials_folder,
     load_settings,
     read_settings,
     settings_path,
@@ -483,3 +484,46 @@ def test_a_secret_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
 def test_every_setting_has_a_description_for_the_reference() -> None:
     for key, setting in walk_settings():
         assert setting.metadata["description"].endswith((".", ")")), key
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of credentials as systemd 254 and later makes it, with a secret and a password."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    for name, content in (("secret", b"x" * 32), ("password", b"hunter2\n")):
+        secret(folder, name, content, 0o440)
+    folder.chmod(0o550)
+    # Only root can make a file of root's group; whoever runs the tests takes root's place.
+    monkeypatch.setattr("broker.private_files._ROOTS_GROUP", tmp_path.stat().st_gid)
+    return folder
+
+
+def with_credentials(folder: Path, credentials: Path) -> Settings:
+    return replace(
+        loaded(folder),
+        secret_file=credentials / "secret",
+        directory=replace(loaded(folder).directory, bind_password_file=credentials / "password"),
+    )
+
+
+def test_secrets_may_be_credentials_of_the_systemd_service(
+    tmp_path: Path, credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = with_credentials(tmp_path, credentials)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert read.secret_key() == b"x" * 32
+    assert read.bind_password().reveal() == "hunter2"
+    assert credentials_folder() == credentials
+
+
+@pytest.mark.parametrize("named", ["", "/run/credentials/another.service"])
+def test_the_mode_of_a_credential_is_taken_nowhere_else(
+    tmp_path: Path, credentials: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    read = with_credentials(tmp_path, credentials)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", named)
+    with pytest.raises(SettingsInvalid, match=r"^secret_file: others can read .*chmod 600"):
+        read.secret_key()
+    with pytest.raises(SettingsInvalid, match=r"^directory.bind_password_file: others can read"):
+        read.bind_password()

@@ -9,6 +9,7 @@ import logging
 
 import click
 
+import broker.cli.doctor_aws  # noqa: F401 - adds its command to doctor
 from broker.cli.audit import audit
 from broker.cli.database import db
 from broker.cli.demo import demo

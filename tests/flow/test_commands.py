@@ -34,9 +34,14 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["init"],
         ["keys"],
         ["keys", "new"],
+        ["keys", "list"],
+        ["keys", "activate"],
+        ["keys", "retire"],
+        ["keys", "confirm"],
         ["metadata"],
         ["doctor"],
         ["doctor", "directory"],
+        ["doctor", "aws"],
         ["db", "upgrade"],
         ["entitlements", "check"],
         ["entitlements", "explain"],
@@ -104,15 +109,6 @@ def test_metadata_is_what_the_portal_publishes(demo: Demo) -> None:
     assert ended.stdout == PortalClient(demo.portal).get("/saml/metadata").text
     root = etree.fromstring(ended.stdout.encode())
     assert root.get("validUntil")
-
-
-def test_a_second_key_is_refused_and_nothing_changes(demo: Demo) -> None:
-    before = {path.name: path.read_bytes() for path in (demo.folder / "keys").iterdir()}
-
-    ended = broker("keys", "new", "--settings", str(demo.settings))
-
-    assert ended.returncode == 1
-    assert {path.name: path.read_bytes() for path in (demo.folder / "keys").iterdir()} == before
 
 
 def test_init_writes_settings_that_load_and_overwrites_nothing(tmp_path: Path) -> None:

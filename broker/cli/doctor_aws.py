@@ -1,0 +1,109 @@
+"""``broker doctor aws``: the signing keys, and the way to each account."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from broker.adapters.aws.diagnosis import Route, diagnose_account
+from broker.adapters.aws.endpoints import PUBLIC_ENDPOINTS, AwsEndpoints
+from broker.adapters.entitlements_file import parse_file
+from broker.cli.doctor import CHECKS, as_json, doctor, examine
+from broker.cli.options import with_settings
+from broker.compose import signing_keys, utc_now
+from broker.core.entitlements import Account
+from broker.core.errors import ConfigurationInvalid, EntitlementsInvalid, SigningKeyUnusable
+from broker.core.findings import Finding, FindingState
+from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
+from broker.core.ports import Clock
+from broker.settings import Settings
+
+_KEYS = "signing keys"
+
+
+def diagnose_aws(
+    settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS, clock: Clock = utc_now
+) -> Iterator[Finding]:
+    """Look at the signing keys, and at the way to AWS from here.
+
+    Args:
+        settings: checked.
+        endpoints: AWS itself; only tests pass another.
+        clock: the broker's.
+    """
+    accounts: tuple[Account, ...] = ()
+    roles: defaultdict[str, set[str]] = defaultdict(set)
+    try:
+        parsed = parse_file(settings.entitlements, settings.attributes)
+    except EntitlementsInvalid as error:
+        yield from map(Finding.of_fault, error.faults)
+    else:
+        accounts = parsed.accounts
+        for item in parsed.entitlements:
+            roles[item.entitlement.account.key].add(item.entitlement.role_name)
+    yield from _diagnose_keys(settings, accounts, clock)
+    route = Route(endpoints, settings.aws.proxy, settings.aws.connect_timeout, settings.aws.read_timeout)
+    for account in accounts:
+        yield from diagnose_account(account, tuple(sorted(roles[account.key])), route, clock)
+
+
+def _diagnose_keys(settings: Settings, accounts: tuple[Account, ...], clock: Clock) -> Iterator[Finding]:
+    keys, now = signing_keys(settings), clock()
+    try:
+        report = keys.report(accounts)
+        for key in report.keys:
+            warning = key.warning(now)
+            what = f"{key.id} {_STATES[key.state]}, {key.bits} bits, {key.days_left(now)} days left"
+            yield _warned(what, warning) if warning else _seen(key, what)
+        keys.check(now)
+    except SigningKeyUnusable as error:
+        yield from _faults(error)
+        return
+    yield Finding(FindingState.OK, _KEYS, "what the active key signs is accepted by the published metadata")
+    yield from _what_to_tell(report)
+
+
+_STATES = {
+    KeyState.ACTIVE: "signs",
+    KeyState.PUBLISHED: "is published and does not sign",
+    KeyState.UNPUBLISHED: "is not in the metadata",
+    KeyState.RETIRED: "is retired",
+}
+
+
+def _seen(key: KeyRecord, what: str) -> Finding:
+    if key.state is KeyState.UNPUBLISHED:
+        return _warned(what, "`broker metadata --sign` publishes it, `broker keys retire` takes it away")
+    return Finding(FindingState.OK, _KEYS, what)
+
+
+def _warned(what: str, advice: str) -> Finding:
+    return Finding(FindingState.WARNING, _KEYS, what, advice)
+
+
+def _what_to_tell(report: RolloverReport) -> Iterator[Finding]:
+    for provider in report.providers:
+        name = f"{provider.account.name} ({provider.account.id})"
+        if provider.confirmed_at is None:
+            advice = f"`broker metadata > metadata.xml`, `{provider.command}`, then `{report.next_command}`"
+            yield _warned(f"nobody confirmed that {name} has the present metadata", advice)
+        else:
+            confirmed = f"{provider.confirmed_at:%Y-%m-%d}"
+            yield Finding(FindingState.OK, _KEYS, f"{name} has the present metadata, as was confirmed on {confirmed}")
+
+
+def _faults(error: ConfigurationInvalid) -> Iterator[Finding]:
+    for fault in error.faults:
+        yield Finding(FindingState.FAILED, _KEYS, fault.message, fault.place)
+
+
+@doctor.command("aws")
+@with_settings
+@as_json
+def doctor_aws(settings_file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Look at the signing keys, what AWS must be told, and the way to STS and to sign-in for each account."""
+    examine(settings_file, {"aws": diagnose_aws}, as_json=as_json)
+
+
+CHECKS["aws"] = diagnose_aws
