@@ -157,21 +157,22 @@ class _Walk:
 
     def __init__(self, signatures: SignatureCheck, discrepancies: Discrepancies, start: ChainPoint) -> None:
         self._signatures = signatures
-        self._findings = discrepancies
+        self._discrepancies = discrepancies
         self._start = start
         self._at = start
         self._events = 0
         self._signed = start.position
         self._proved: Checkpoint | None = None
         self._ahead: WitnessedCheckpoint | None = None
-        self._before: str | None = None
+        self._passed: dict[str, int] = {}
 
     def event(self, sealed: SealedEvent) -> None:
         """The seal at the next position, and its event."""
         expected = self._at.position + 1
         self._events += 1
+        self._ahead = None
         if sealed.position < expected:
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.RESEALED,
                 f"position {sealed.position} comes again or out of order: event {sealed.event_id}",
                 position=sealed.position,
@@ -181,9 +182,9 @@ class _Walk:
         if sealed.position > expected:
             last = sealed.position - 1
             which = f"position {expected}" if last == expected else f"positions {expected} to {last}"
-            self._findings.add(DiscrepancyKind.SEAL_MISSING, f"{which}: the seals were removed", position=expected)
+            self._discrepancies.add(DiscrepancyKind.SEAL_MISSING, f"{which}: the seals were removed", position=expected)
         elif self._at.next(sealed.event_hash).chain_hash != sealed.chain_hash:
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.RESEALED,
                 f"position {sealed.position}: event {sealed.event_id} is not the one that was sealed there:"
                 " its seal was changed, or the order",
@@ -199,7 +200,7 @@ class _Walk:
     def _compare_with_seal(self, sealed: SealedEvent) -> None:
         place = f"position {sealed.position}: event {sealed.event_id}"
         if sealed.record is None:
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.REMOVED, f"{place} was removed", position=sealed.position, event_id=sealed.event_id
             )
             return
@@ -207,7 +208,7 @@ class _Walk:
         named = sealed.record.get("id") == sealed.event_id
         if computed != sealed.event_hash or sealed.stored_hash not in {None, computed} or not named:
             time = sealed.record.get("time")
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.CHANGED,
                 f"{place} of {time} was changed",
                 position=sealed.position,
@@ -220,7 +221,7 @@ class _Walk:
         problem = self._signatures.problem(checkpoint)
         named = f"the checkpoint of {canonical_time(checkpoint.time)} at position {checkpoint.position}"
         if problem is not None:
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.FORGED,
                 f"{named} in {witnessed.source} is not to be trusted: {problem}",
                 position=checkpoint.position,
@@ -229,49 +230,58 @@ class _Walk:
         if checkpoint.position < self._start.position:
             return
         if checkpoint.position > self._at.position:
-            if witnessed.may_be_ahead:
-                self._ahead = witnessed
-                return
-            self._findings.add(
-                DiscrepancyKind.CUT_OFF,
-                f"the log ends at position {self._at.position}, but {named} in {witnessed.source} is signed:"
-                " the end was cut off",
-                position=self._at.position + 1,
-            )
+            # The end was cut off, unless an event comes after all: then a hole is before it, and is named there.
+            self._ahead = witnessed
             return
         if checkpoint.position != self._at.position:
-            return  # the seal of that position is missing, and has been named
+            self._passed[witnessed.source] = self._passed.get(witnessed.source, 0) + 1
+            return
         self._signed = checkpoint.position
         if checkpoint.chain_hash != self._at.chain_hash:
             since = f"after position {self._proved.position}, " if self._proved else ""
-            self._findings.add(
+            self._discrepancies.add(
                 DiscrepancyKind.REWRITTEN,
                 f"{named} in {witnessed.source} does not fit: {since}up to there, the log was rewritten:"
                 " events inserted, removed, changed or reordered together with their seals",
                 position=checkpoint.position,
             )
             return
-        self._signed = checkpoint.position
-        if not self._findings.listed:
+        if not self._discrepancies.listed:
             self._proved = checkpoint
 
     def verdict(self) -> Verdict:
         """At the end."""
-        if self._signed < self._at.position:
-            self._findings.add(
+        notes = [
+            f"{source}: {count} checkpoints are out of order and were not compared; give every file by itself"
+            for source, count in self._passed.items()
+        ]
+        if self._ahead is not None and not self._ahead.may_be_ahead:
+            self._cut_off(self._ahead)
+        elif self._signed < self._at.position:
+            self._discrepancies.add(
                 DiscrepancyKind.UNSIGNED,
                 f"positions {self._signed + 1} to {self._at.position} are sealed, but no checkpoint covers them:"
                 " they were added by hand, or checkpoints were removed",
                 position=self._signed + 1,
             )
-        notes = []
-        if self._ahead is not None:
+        if self._ahead is not None and self._ahead.may_be_ahead:
             ahead = self._ahead.checkpoint
             notes.append(
                 f"{self._ahead.source} goes on to position {ahead.position} ({canonical_time(ahead.time)});"
                 " what comes after this part of the log was not looked at"
             )
-        return Verdict(tuple(self._findings.listed), self._findings.unlisted, self._events, self._proved, tuple(notes))
+        return Verdict(
+            tuple(self._discrepancies.listed), self._discrepancies.unlisted, self._events, self._proved, tuple(notes)
+        )
+
+    def _cut_off(self, witnessed: WitnessedCheckpoint) -> None:
+        ahead = witnessed.checkpoint
+        self._discrepancies.add(
+            DiscrepancyKind.CUT_OFF,
+            f"the log ends at position {self._at.position}, but the checkpoint of {canonical_time(ahead.time)} in"
+            f" {witnessed.source} signs it up to position {ahead.position}: the end was cut off",
+            position=self._at.position + 1,
+        )
 
 
 def name_unsealed(discrepancies: Discrepancies, one: UnsealedEvent) -> None:

@@ -1,0 +1,195 @@
+"""An export: its lines, what a verification of it says, and what is no export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from broker.core.audit import AuditEvent, EventKind, event_record
+from broker.core.audit_export import ExportReader, export_lines
+from broker.core.errors import AuditUnavailable
+from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent, UnsealedEvent, sign_checkpoint
+from broker.core.verification import (
+    Discrepancies,
+    DiscrepancyKind,
+    Verdict,
+    WitnessedCheckpoint,
+    in_order,
+    name_unsealed,
+    verify,
+)
+from tests.core.test_seals import NOON, RecordingKey
+
+
+class SameKey:
+    """Believes :class:`RecordingKey`."""
+
+    def problem(self, checkpoint: Checkpoint) -> str | None:
+        right = RecordingKey().sign(checkpoint.signed_bytes())
+        return None if checkpoint.signature == right else "the signature is wrong"
+
+
+def made(count: int, *, signed: Sequence[int]) -> tuple[list[SealedEvent], list[WitnessedCheckpoint]]:
+    point, sealed, checkpoints = BEGINNING, [], []
+    for number in range(1, count + 1):
+        time = NOON + timedelta(minutes=number)
+        event = AuditEvent(kind=EventKind.LOGIN_SUCCEEDED, time=time, id=f"event-{number}", principal_username="名")
+        point = point.next(event.hash)
+        record = event_record({"kind": event.kind, "time": event.time, "id": event.id, "principal_username": "名"})
+        sealed.append(SealedEvent(number, event.id, event.hash, point.chain_hash, record, event.hash))
+        if number in signed:
+            checkpoints.append(WitnessedCheckpoint(sign_checkpoint(point, RecordingKey(), NOON), "the database"))
+    return sealed, checkpoints
+
+
+SEALED, CHECKPOINTS = made(6, signed=(3, 6))
+LINES = list(export_lines(BEGINNING, in_order(SEALED, CHECKPOINTS)))
+
+
+def verdict_on(lines: Sequence[str], *witnesses: WitnessedCheckpoint) -> Verdict:
+    export = ExportReader(lines, "the export")
+    return verify(in_order(export, witnesses), SameKey(), Discrepancies(), start=export.start)
+
+
+def changed(number: int, **change: Any) -> list[str]:
+    lines = list(LINES)
+    lines[number] = json.dumps({**json.loads(lines[number]), **change})
+    return lines
+
+
+def kinds(lines: Sequence[str], *witnesses: WitnessedCheckpoint) -> list[DiscrepancyKind]:
+    return [one.kind for one in verdict_on(lines, *witnesses).discrepancies]
+
+
+def test_an_export_is_its_start_events_checkpoints_in_their_order_and_its_end() -> None:
+    assert [(json.loads(line)["kind"], json.loads(line)["position"]) for line in LINES] == [
+        ("start", 0),
+        *(("event", number) for number in (1, 2, 3)),
+        ("checkpoint", 3),
+        *(("event", number) for number in (4, 5, 6)),
+        ("checkpoint", 6),
+        ("end", 6),
+    ]
+    verdict = verdict_on(LINES)
+    assert (verdict.discrepancies, verdict.events, verdict.notes) == ((), 6, ())
+    assert verdict.proved == CHECKPOINTS[1].checkpoint
+
+
+def test_an_export_of_a_part_is_proved_from_its_start_to_its_last_checkpoint() -> None:
+    start = ChainPoint(2, SEALED[1].chain_hash)
+    lines = list(export_lines(start, in_order(SEALED[2:], CHECKPOINTS)))
+    assert not kinds(lines)
+    forged = [lines[0].replace(start.chain_hash, "ab" * 32), *lines[1:]]
+    assert kinds(forged)[0] is DiscrepancyKind.RESEALED
+
+
+def test_an_empty_export_has_a_start_and_an_end() -> None:
+    verdict = verdict_on(list(export_lines(BEGINNING, ())))
+    assert (verdict.discrepancies, verdict.events, verdict.proved) == ((), 0, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (changed(1, event={"id": "event-1", "kind": "login.succeeded"}), DiscrepancyKind.CHANGED),
+        (changed(1, event=None), DiscrepancyKind.REMOVED),
+        (changed(1, event_id="event-2"), DiscrepancyKind.CHANGED),
+        (changed(2, event_hash="ab" * 32), DiscrepancyKind.RESEALED),
+        (changed(2, chain_hash="ab" * 32), DiscrepancyKind.RESEALED),
+        (changed(2, chain_hash="nonsense"), DiscrepancyKind.RESEALED),
+        (changed(4, signature="AAAA"), DiscrepancyKind.FORGED),
+        (changed(4, position=2), DiscrepancyKind.FORGED),
+        ([*LINES[:2], LINES[4], *LINES[5:]], DiscrepancyKind.SEAL_MISSING),
+        ([*LINES[:2], *LINES[3:]], DiscrepancyKind.SEAL_MISSING),
+        ([*LINES[:2], *LINES[4:]], DiscrepancyKind.SEAL_MISSING),
+        ([*LINES[:3], LINES[2], *LINES[3:]], DiscrepancyKind.RESEALED),
+        ([*LINES[:8], LINES[9]], DiscrepancyKind.UNSIGNED),
+        ([*LINES[:7], *LINES[8:]], DiscrepancyKind.CUT_OFF),
+    ],
+)
+def test_what_was_done_to_an_export_is_named_first(lines: list[str], expected: DiscrepancyKind) -> None:
+    assert kinds(lines)[0] is expected
+
+
+def test_a_seal_that_is_missing_under_a_checkpoint_is_named_once() -> None:
+    assert kinds([*LINES[:3], *LINES[4:]]) == [DiscrepancyKind.SEAL_MISSING]
+
+
+def test_an_export_that_was_rewritten_does_not_fit_a_copy_of_the_checkpoints() -> None:
+    others, their_checkpoints = made(6, signed=(3, 6))
+    forged = [SealedEvent(1, "x", "ab" * 32, BEGINNING.next("ab" * 32).chain_hash, None), *others[1:]]
+    assert DiscrepancyKind.RESEALED in kinds(list(export_lines(BEGINNING, in_order(forged, their_checkpoints))))
+    point = ChainPoint(3, "cd" * 32)
+    witness = WitnessedCheckpoint(sign_checkpoint(point, RecordingKey(), NOON), "a copy")
+    found = verdict_on(LINES, witness)
+    assert [one.kind for one in found.discrepancies] == [DiscrepancyKind.REWRITTEN]
+    assert "in a copy does not fit" in str(found.discrepancies[0])
+
+
+def test_checkpoints_before_and_after_a_part_say_nothing_against_it() -> None:
+    start = ChainPoint(3, SEALED[2].chain_hash)
+    lines = list(export_lines(start, in_order(SEALED[3:], CHECKPOINTS[1:])))
+    later, before = sign_checkpoint(ChainPoint(9, "ab" * 32), RecordingKey(), NOON), CHECKPOINTS[0].checkpoint
+    first = sign_checkpoint(ChainPoint(1, SEALED[0].chain_hash), RecordingKey(), NOON)
+    witnesses = [WitnessedCheckpoint(one, "a copy", may_be_ahead=True) for one in (first, before, later)]
+    verdict = verdict_on(lines, *witnesses)
+    assert verdict.discrepancies == ()
+    assert verdict.proved == CHECKPOINTS[1].checkpoint
+    [note] = verdict.notes
+    assert note.startswith("a copy goes on to position 9 (2026-11-23T12:00:00.000000Z); what comes after this part")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "line 1: it is no export"),
+        (["nonsense"], "line 1: it is not JSON"),
+        (["[" * 100_000], "line 1: it is not JSON"),
+        (["7"], "line 1: it is no JSON object"),
+        (LINES[1:], "line 1: it is no export"),
+        (changed(0, position="0"), "line 1: position is a whole number"),
+        (changed(0, position=True), "line 1: position is a whole number"),
+        (changed(0, chain_hash="ab"), "line 1: a position is not negative, and a chain hash is 64"),
+        (changed(0, chain_hash=7), "line 1: chain_hash is a text"),
+        (changed(1, position=None), "line 2: position is a whole number"),
+        (changed(1, event=[]), "line 2: event is an object or null"),
+        (changed(1, event_hash=7), "line 2: event_hash is a text"),
+        (changed(2, kind="nonsense"), "line 3: it is neither an event nor a checkpoint"),
+        (changed(4, time="nonsense"), "line 5: time data"),
+        (LINES[:5], "broken off after line 5: export it again"),
+        ([*LINES[:5], LINES[5][:20]], "line 6: it is not JSON"),
+    ],
+)
+def test_what_is_no_export_is_refused_with_its_line(lines: list[str], message: str) -> None:
+    with pytest.raises(AuditUnavailable, match=message):
+        verdict_on(lines)
+
+
+def test_of_each_kind_twenty_are_listed_and_the_others_counted() -> None:
+    found = Discrepancies()
+    for number in range(24):
+        name_unsealed(found, UnsealedEvent(f"event-{number}", NOON, queued=False, present=True))
+    name_unsealed(found, UnsealedEvent("gone", NOON, queued=True, present=False))
+    assert (len(found.listed), found.unlisted) == (21, 4)
+    assert str(found.listed[-1]) == "event gone of 2026-11-23T12:00:00.000000Z was removed before it was sealed"
+    verdict = verify((), SameKey(), Discrepancies()).with_more(found, ("a note",))
+    assert (len(verdict.discrepancies), verdict.unlisted, verdict.notes) == (21, 4, ("a note",))
+
+
+def test_an_event_that_waits_too_long_says_who_is_to_blame() -> None:
+    found = Discrepancies()
+    name_unsealed(found, UnsealedEvent("late", NOON, queued=True, present=True))
+    assert [str(one) for one in found.listed] == [
+        "event late of 2026-11-23T12:00:00.000000Z waits to be sealed: the sealer stands still"
+    ]
+
+
+def test_checkpoints_of_several_files_run_together_are_not_passed_over_in_silence() -> None:
+    both = [WitnessedCheckpoint(one.checkpoint, "a copy") for one in (CHECKPOINTS[1], CHECKPOINTS[0])]
+    verdict = verdict_on(LINES, *both)
+    assert verdict.discrepancies == ()
+    assert verdict.notes == ("a copy: 1 checkpoints are out of order and were not compared; give every file by itself",)
