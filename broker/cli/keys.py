@@ -116,13 +116,13 @@ def keys_activate(key_id: str, yes: bool, settings_file: Path | None) -> None:  
     signing.confirm(known, now)
     signing.activate(key_id, now)
     click.echo(f"Key {key_id} signs from the next assertion on; a running broker takes over by itself.")
-    others = [one for one, state in states.items() if state in {KeyState.ACTIVE, KeyState.PUBLISHED} and one != key_id]
+    before = [one for one, state in states.items() if state is KeyState.ACTIVE]
+    others = [*before, *(one for one, state in states.items() if state is KeyState.PUBLISHED and one != key_id)]
     click.echo("When sign-ins work, take the old certificate out:")
     for one in others:
         click.echo(f"  broker keys retire {one}")
-    click.echo(
-        f"If they do not, go back: `broker keys activate {next(o for o in others if states[o] is KeyState.ACTIVE)}`"
-    )
+    for one in before:
+        click.echo(f"If they do not, go back: `broker keys activate {one}`")
 
 
 @keys.command("retire")
