@@ -35,6 +35,8 @@ def upgrade() -> None:
         sa.Column("folded", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("field", "value", name="pk_audit_term"),
     )
+    # Everything that a search for a part of a word reads, together for each column.
+    op.create_index("ix_audit_term_folded", "audit_term", ["field", "folded", "value"])
     op.create_table(
         "audit_bucket",
         sa.Column("bucket", TEXT, nullable=False),

@@ -169,9 +169,10 @@ class Row:
         return AuditEvent(
             kind=self.kind,
             time=self.time,
+            id=f"{self.number:032x}",
             principal_username=self.username,
             principal_id=f"ID-{self.username}",
-            source_address=f"10.{self.number % 7}.{self.number % 31}.{self.number % 199}",
+            source_address=f"10.{self.number % 7}.{self.number % 31}.{self.number % 5}",
             user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
             reference_id=f"{self.number:016x}",
             grant_id=f"{self.number:032x}" if self.entitlement else None,

@@ -6,6 +6,7 @@ walk goes; the other parts are conditions on each row that the walk meets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,9 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    column,
     exists,
+    false,
     func,
     literal,
     or_,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     union,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
@@ -69,6 +73,8 @@ class Question:
         for part, walks_of in _LEADERS.items():
             if self._leads(part):
                 walks = [walk.subquery() for walk in walks_of(self)]
+                if not walks:
+                    return select(*columns).where(false())
                 keys = union(*(select(walk.c.time, walk.c.id) for walk in walks)).subquery()
                 page = select(keys.c.id).order_by(keys.c.time.desc(), keys.c.id.desc()).limit(self.wanted)
                 found = select(*columns).where(_event.id.in_(page))
@@ -166,15 +172,25 @@ class Question:
         """Which engine it is; SQLite otherwise."""
         return self.connection.dialect.name == "postgresql"
 
-    def with_words(self, name: str, words: Select[Any], *, without: str) -> Select[Any]:
-        """The keys of the newest events whose column holds one of those words."""
+    def with_words(self, name: str, words: Select[Any], *, without: str) -> list[Select[Any]]:
+        """The walk along the events whose column holds one of those words; none when there is no such word."""
         # Two columns have an index together with the kind, or with the entitlement: those may be followed.
         conditions = self.conditions(without=without, steer=name not in {"principal_username", "entitlement"})
-        number = self.connection.execute(select(func.count()).select_from(words.limit(_MOST_MERGED + 1).subquery()))
-        if number.scalar_one() > _MOST_MERGED:
+        found = self.connection.execute(words.limit(_MOST_MERGED + 1)).scalars().all()
+        if len(found) > _MOST_MERGED:
             # Not the bare column, or SQLite gathers all events of all these words from its index and sorts them.
-            return self.walk(_event[name].concat("").in_(words), *conditions)
-        return self._newest_of_each(name, words, conditions)
+            return [self.walk(_event[name].concat("").in_(words), *conditions)]
+        if len(found) > 1:
+            return [self._newest_of_each(name, self._table_of(found), conditions)]
+        return [self.walk(_event[name] == word, *conditions) for word in found]
+
+    def _table_of(self, words: Sequence[str]) -> Select[Any]:
+        """The words as a table with the column ``value``: one parameter, however many they are."""
+        if self.is_postgresql:
+            several = bindparam(None, list(words), type_=ARRAY(ExactText))
+            return select(func.unnest(several, type_=ExactText).label("value"))
+        stored = [ExactText().process_bind_param(word, self.connection.dialect) for word in words]
+        return select(func.json_each(json.dumps(stored)).table_valued(column("value", ExactText)).c.value)
 
     def _newest_of_each(self, name: str, words: Select[Any], conditions: list[Condition]) -> Select[Any]:
         """The keys of the newest events with those words, in no order, among them the newest of all.
@@ -209,22 +225,25 @@ def _of_person(question: Question) -> list[Select[Any]]:
     person = question.which.person or ""
     words = question.words_with("principal_username", person)
     by_id = question.walk(_event.principal_id == person, *question.conditions(without="person", steer=True))
-    return [question.with_words("principal_username", words, without="person"), by_id]
+    return [*question.with_words("principal_username", words, without="person"), by_id]
 
 
 def _of_text(question: Question) -> list[Select[Any]]:
     text = question.which.text or ""
-    others = question.conditions(without="text", steer=True)
-    return [
-        *(question.with_words(name, question.words_with(name, text), without="text") for name in TERM_FIELDS),
-        *(question.walk(_event[name] == text, *others) for name in (*_EXACT_FIELDS, "id")),
+    walks = [
+        walk
+        for name in TERM_FIELDS
+        for walk in question.with_words(name, question.words_with(name, text), without="text")
     ]
+    # Both engines look into the index of each of these columns, and find next to nothing.
+    whole_id = or_(*(_event[name] == text for name in (*_EXACT_FIELDS, "id")))
+    return [*walks, question.walk(whole_id, *question.conditions(without="text", steer=True))]
 
 
 def _of_network(question: Question) -> list[Select[Any]]:
     network = question.which.source
     assert network is not None  # noqa: S101 - what leads is set
-    return [question.with_words("source_address", _within(network), without="source")]
+    return question.with_words("source_address", _within(network), without="source")
 
 
 def _of_bucket(question: Question) -> list[Select[Any]]:

@@ -71,6 +71,9 @@ audit_term: Final = Table(
     Column("folded", ExactText, nullable=False),
 )
 
+# Everything that a search for a part of a word reads, together for each column.
+Index("ix_audit_term_folded", audit_term.c.field, audit_term.c.folded, audit_term.c.value)
+
 # The buckets that the session policies of the events name.
 audit_bucket: Final = Table(
     "audit_bucket",

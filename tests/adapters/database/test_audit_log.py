@@ -326,6 +326,8 @@ def test_a_page_on_sqlite_walks_along_an_index_and_never_reads_or_sorts_all_even
     sqlite_url: str, which: AuditFilter, older_than: AuditCursor | None
 ) -> None:
     database = Database(sqlite_url)
+    for username, address in (("hana", "192.0.2.7"), ("hanako", "192.0.2.8")):
+        SqlAuditLog(database).append(replace(login(username=username), source_address=address))
     asked: list[tuple[str, tuple[object, ...]]] = []
     engine_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
     SqlAuditLog(database).search(which, limit=50, older_than=older_than)
