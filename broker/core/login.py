@@ -20,6 +20,9 @@ from broker.core.throttle import Budget, BudgetKind, HeldBack, ThrottleLimits, a
 LONGEST_USERNAME: Final = 256
 LONGEST_PASSWORD_BYTES: Final = 1024
 
+# The directory says so only where the password was right; what is left to do is to change it.
+PASSWORD_RUN_OUT: Final = frozenset({LoginCause.PASSWORD_EXPIRED, LoginCause.MUST_CHANGE_PASSWORD})
+
 _DIRECTORY_UNAVAILABLE: Final = "directory-unavailable"
 
 
@@ -79,22 +82,28 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         SessionsUnavailable: attempts could not be counted, or the session not be kept.
     """
     address = address_budget(attempt.origin.source_address, ports.throttle)
+    taken: Budget | None = None
     try:
         # 1. What was typed has to be something that a directory can be asked.
         claimed_username = _checked_username(attempt.claimed_username)
         _check_password(attempt.password)
         # 2. The address has not tried too often.
-        _take((address,), None, attempt, ports)
+        take_attempt((address,), None, attempt.origin, ports)
         # 3. The name belongs to one person, or to nobody.
         candidate = _find(claimed_username, attempt, ports)
         # 4. That person has not been tried too often, by whatever name; the directory would lock the account.
-        budgets = _take_for(candidate, attempt, ports)
+        budgets = budgets_of(candidate, ports)
+        taken = take_for_person(candidate, attempt.device_principal_id, attempt.origin, ports)
         # 5. The directory proves the password.
         principal = ports.directory.prove(candidate, attempt.password)
     except (LoginRejected, DirectoryUnavailable) as failure:
         if isinstance(failure, DirectoryUnavailable):
             # An outage is nobody's wrong password; an office behind one address would be held back when it is over.
             ports.attempts.give_back(address)
+        elif taken is not None and failure.cause in PASSWORD_RUN_OUT:
+            # It was right, and the directory has counted no failure.
+            ports.attempts.give_back(address)
+            ports.attempts.give_back(taken)
         # 6a. A failure is recorded with its cause; the person learns none of it.
         ports.audit.append(_rejected(attempt, failure, ports))
         raise
@@ -127,48 +136,65 @@ def _find(claimed_username: str, attempt: LoginAttempt, ports: LoginPorts) -> Ca
     except LoginRejected:
         # A name that is nobody's is held back after as many attempts, and answered as slowly, as one that is.
         subject = hash_unresolved_username(ports.username_hash_key, claimed_username.casefold())
-        _take(person_budgets(BudgetKind.NAME, subject, None, ports.throttle)[:1], None, attempt, ports)
+        public = person_budgets(BudgetKind.NAME, subject, None, ports.throttle)[:1]
+        take_attempt(public, None, attempt.origin, ports)
         ports.directory.spend_time_of_a_proof(attempt.password)
         raise
 
 
-def _take_for(candidate: Candidate, attempt: LoginAttempt, ports: LoginPorts) -> tuple[Budget, Budget]:
-    person = candidate.principal
-    public, device = person_budgets(BudgetKind.PERSON, person.id, candidate.lockout, ports.throttle)
-    known_device = attempt.device_principal_id == person.id
-    _take((public, device) if known_device else (public,), person.username, attempt, ports)
-    return public, device
+def budgets_of(candidate: Candidate, ports: LoginPorts) -> tuple[Budget, Budget]:
+    """The public budget of that person, and the one for their own browsers."""
+    return person_budgets(BudgetKind.PERSON, candidate.principal.id, candidate.lockout, ports.throttle)
 
 
-def _take(budgets: Sequence[Budget], username: str | None, attempt: LoginAttempt, ports: LoginPorts) -> None:
-    """Take the attempt from the first budget that still has one.
+def take_for_person(candidate: Candidate, device_principal_id: str | None, origin: Origin, ports: LoginPorts) -> Budget:
+    """Take an attempt at that person's password; which budget gave it.
+
+    Args:
+        device_principal_id: as in :class:`LoginAttempt`.
 
     Raises:
-        LoginThrottled: none has.
+        LoginThrottled: no budget has one left; recorded once a minute.
+        AuditUnavailable: it could not be recorded.
+        SessionsUnavailable: attempts could not be counted.
+    """
+    person = candidate.principal
+    public, device = budgets_of(candidate, ports)
+    known_device = device_principal_id == person.id
+    return take_attempt((public, device) if known_device else (public,), person.username, origin, ports)
+
+
+def take_attempt(budgets: Sequence[Budget], username: str | None, origin: Origin, ports: LoginPorts) -> Budget:
+    """Take the attempt from the first budget that still has one; which one that was.
+
+    Raises:
+        LoginThrottled: none has; recorded once a minute.
+        AuditUnavailable: it could not be recorded.
+        SessionsUnavailable: attempts could not be counted.
     """
     now = ports.clock()
     held: list[tuple[Budget, HeldBack]] = []
     for budget in budgets:
         answer = ports.attempts.take(budget, username, now)
         if answer is None:
-            return
+            return budget
         held.append((budget, answer))
     for budget, answer in held:
         if answer.unreported is not None:
-            ports.audit.append(_throttled(attempt, budget, username, answer.unreported, now))
+            ports.audit.append(_throttled(origin, budget, username, answer.unreported, now))
     raise LoginThrottled(min(answer.until for _, answer in held) - now)
 
 
-def _throttled(attempt: LoginAttempt, budget: Budget, username: str | None, attempts: int, now: datetime) -> AuditEvent:
+def _throttled(origin: Origin, budget: Budget, username: str | None, attempts: int, now: datetime) -> AuditEvent:
     return AuditEvent(
         kind=EventKind.LOGIN_THROTTLED,
         time=now,
         principal_username=username,
         principal_id=budget.subject if username else None,
         claimed_username_hash=budget.subject if budget.kind is BudgetKind.NAME else None,
-        source_address=attempt.origin.source_address,
-        user_agent=attempt.origin.user_agent,
-        reference_id=attempt.origin.reference_id,
+        source_address=origin.source_address,
+        user_agent=origin.user_agent,
+        reference_id=origin.reference_id,
         attempts=attempts,
         throttle_key=budget.key,
         reason=f"{budget.kind} budget used up",

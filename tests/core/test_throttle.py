@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
-from broker.core.errors import DirectoryUnavailable, LoginRejected, LoginThrottled, SessionsUnavailable
-from broker.core.login import LoginAttempt, SignIn, log_in
+from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected, LoginThrottled, SessionsUnavailable
+from broker.core.login import PASSWORD_RUN_OUT, LoginAttempt, SignIn, log_in
 from broker.core.throttle import BudgetKind, Hold, LockoutPolicy, ThrottleLimits, address_budget, person_budgets
 from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside
 
@@ -199,3 +200,23 @@ def test_without_a_count_no_password_is_tried() -> None:
 def test_a_hold_knows_whose_it_is() -> None:
     hold = Hold("address:2001:db8::/64", None, 3, 1, NOON, NOON)
     assert (hold.kind, hold.subject) == (BudgetKind.ADDRESS, "2001:db8::/64")
+
+
+@pytest.mark.parametrize("state", sorted(PASSWORD_RUN_OUT))
+def test_a_right_password_that_has_run_out_is_not_counted_since_the_directory_counts_none_either(
+    state: LoginCause,
+) -> None:
+    outside = Outside()
+    outside.directory.people = [replace(HANAKO, state=state)]
+    for _ in range(3):
+        with pytest.raises(LoginRejected):
+            sign_in(outside, HANAKO.password)
+    assert {row.attempts for row in outside.attempts.counted.values()} == {0}
+
+
+def test_a_right_password_of_a_disabled_account_is_counted_like_a_wrong_one() -> None:
+    outside = Outside()
+    outside.directory.people = [replace(HANAKO, state=LoginCause.DISABLED)]
+    with pytest.raises(LoginRejected):
+        sign_in(outside, HANAKO.password)
+    assert {row.attempts for row in outside.attempts.counted.values()} == {1}
