@@ -49,8 +49,12 @@ def test_every_command_that_is_shown_exists_and_takes_what_is_shown(words: list[
         assert rest[0] in command.commands, f"there is no `broker {' '.join(words)}`"
         command, rest = command.commands[rest[0]], rest[1:]
     given = rest[: rest.index(">")] if ">" in rest else rest
+    # An unknown option is refused here; the words that are no options are one for each argument, or none.
+    _, left, found = command.make_parser(click.Context(command)).parse_args(given)
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
-    assert len(given) in {0, len(arguments)}, f"`broker {' '.join(words)}`"
+    options = sum(2 - parameter.is_flag for parameter in found if isinstance(parameter, click.Option))
+    assert left == []
+    assert len(given) - options in {0, len(arguments)}, f"`broker {' '.join(words)}`"
 
 
 def test_every_make_target_that_is_shown_exists() -> None:

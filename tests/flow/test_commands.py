@@ -43,6 +43,10 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["doctor", "directory"],
         ["doctor", "aws"],
         ["db", "upgrade"],
+        ["audit", "verify"],
+        ["audit", "export"],
+        ["audit", "key", "new"],
+        ["audit", "key", "public"],
         ["entitlements", "check"],
         ["entitlements", "explain"],
         ["entitlements", "simulate"],
@@ -120,6 +124,7 @@ def test_init_writes_settings_that_load_and_overwrites_nothing(tmp_path: Path) -
 
     assert first.returncode == 0, first.stderr
     assert (folder / "secret").stat().st_mode & 0o777 == 0o600
+    assert (folder / "checkpoint-key.pem").stat().st_mode & 0o777 == 0o600
     assert second.returncode == 1
     assert (folder / "secret").read_bytes() == written
 

@@ -86,3 +86,13 @@ def test_the_single_sign_on_service_takes_no_request_and_leads_to_the_portal(met
     assert answer.headers["Location"] == "/"
     assert "Set-Cookie" not in answer.headers
     assert world.audit.events == []
+
+
+def test_an_audit_that_is_not_sealed_in_time_is_a_warning_and_its_reason_is_in_the_log(log: StringIO) -> None:
+    world = World(sealing_problem=lambda: "events wait to be sealed for 75 seconds")
+
+    answer = world.browser().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.get_json()["warnings"] == ["sealing"]
+    assert "events wait to be sealed for 75 seconds" in log.getvalue()
