@@ -50,7 +50,7 @@ def test_every_command_that_is_shown_exists_and_takes_what_is_shown(words: list[
         command, rest = command.commands[rest[0]], rest[1:]
     given = rest[: rest.index(">")] if ">" in rest else rest
     # An unknown option is refused here; the words that are no options are one for each argument, or none.
-    _, left, found = command.make_parser(click.Context(command)).parse_args(given)
+    _, left, found = command.make_parser(click.Context(command)).parse_args(list(given))
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     options = sum(2 - parameter.is_flag for parameter in found if isinstance(parameter, click.Option))
     assert left == []
