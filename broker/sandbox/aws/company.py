@@ -5,6 +5,7 @@ The roles may do more than any one person should: what narrows a session to one 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from broker.sandbox.aws.organization import ACCESS_ROLE, FILES_ACCOUNT, RESEARCH
 
 if TYPE_CHECKING:
     from mypy_boto3_iam.client import IAMClient
+    from mypy_boto3_iam.type_defs import TagTypeDef
     from mypy_boto3_s3.client import S3Client
 
 REGION: Final = "ap-northeast-1"
@@ -233,15 +235,21 @@ def _found_roles(iam: IAMClient, account: Account, metadata: str) -> None:
         if policy.name not in managed:
             iam.create_policy(PolicyName=policy.name, PolicyDocument=_document(policy.statements))
     existing = {role["RoleName"] for role in iam.list_roles()["Roles"]}
+    trust = json.dumps(trust_policy(account))
+    # What people changed stays, until a newer version of the demo trusts in another way than the one that founded it.
+    version: TagTypeDef = {"Key": "trust", "Value": hashlib.sha256(trust.encode()).hexdigest()}
     for role in account.roles:
-        if role.name in existing:
-            continue
-        iam.create_role(
-            RoleName=role.name,
-            AssumeRolePolicyDocument=json.dumps(trust_policy(account)),
-            MaxSessionDuration=role.max_session_hours * _HOUR,
-        )
-        iam.put_role_policy(RoleName=role.name, PolicyName="S3", PolicyDocument=_document(role.statements))
+        if role.name not in existing:
+            iam.create_role(
+                RoleName=role.name,
+                AssumeRolePolicyDocument=trust,
+                MaxSessionDuration=role.max_session_hours * _HOUR,
+                Tags=[version],
+            )
+            iam.put_role_policy(RoleName=role.name, PolicyName="S3", PolicyDocument=_document(role.statements))
+        elif version not in iam.list_role_tags(RoleName=role.name)["Tags"]:
+            iam.update_assume_role_policy(RoleName=role.name, PolicyDocument=trust)
+            iam.tag_role(RoleName=role.name, Tags=[version])
 
 
 def _document(statements: tuple[Mapping[str, object], ...]) -> str:

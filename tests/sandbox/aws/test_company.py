@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,26 @@ def test_founding_again_keeps_what_people_did_and_updates_only_the_metadata(tmp_
         for account in ACCOUNTS:
             stored = iam_of(running, account.id).get_saml_provider(SAMLProviderArn=account.provider_arn)
             assert stored["SAMLMetadataDocument"] == newer
+
+
+def test_founding_again_renews_the_trust_that_an_older_version_gave_and_no_other(tmp_path: Path) -> None:
+    role = FILES.roles[0].name
+    own = json.dumps(trust_policy(RESEARCH))
+    with running_stand_in(tmp_path / "state") as running:
+        founding = (running.aws_admin, running.aws_endpoint, metadata().encode(), ["alice"])
+        found_company(*founding)
+        iam = iam_of(running, FILES.id)
+
+        def trust() -> object:
+            return iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=own)
+        found_company(*founding)
+        assert trust() == json.loads(own)
+
+        iam.tag_role(RoleName=role, Tags=[{"Key": "trust", "Value": "of an older version"}])
+        found_company(*founding)
+        assert trust() == trust_policy(FILES)
 
 
 def test_the_entitlements_name_accounts_roles_and_buckets_that_exist() -> None:
