@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from broker.core.duties import Duty
 from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web.portal import current_portal
+
+
+_WITH_PORT = re.compile(r"(?:(?P<ipv4>[0-9.]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):[0-9]{1,5}", re.ASCII)
 
 
 def new_reference_id() -> str:
@@ -108,8 +112,12 @@ def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[IPv4Networ
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    hop = text.strip()
+    # Some load balancers add the port, as 192.0.2.1:4711 and [2001:db8::1]:4711 do.
+    if with_port := _WITH_PORT.fullmatch(hop):
+        hop = with_port["ipv4"] or with_port["ipv6"]
     try:
-        address = ip_address(text.strip())
+        address = ip_address(hop)
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
