@@ -21,7 +21,6 @@ from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web.portal import current_portal
 
-
 _WITH_PORT = re.compile(r"(?:(?P<ipv4>[0-9.]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):[0-9]{1,5}", re.ASCII)
 
 
