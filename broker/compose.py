@@ -40,6 +40,7 @@ from broker.readiness import Readiness
 from broker.resources import resource
 from broker.sealing import Sealing
 from broker.settings import Settings, credentials_folder
+from broker.settling import settling
 from broker.signing import CurrentSigner, SigningKeys
 from broker.web.portal import Portal
 
@@ -96,7 +97,7 @@ class Broker:
         Raises:
             ConfigurationInvalid: a key cannot be used.
         """
-        return (self.sealing.background(),)
+        return (self.sealing.background(), settling(self.settings.database.url, utc_now))
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
         """What the web needs.

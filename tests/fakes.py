@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from broker.core.assertion import AssertionClaims, SignedAssertion
-from broker.core.audit import AuditEvent, EventKind, LiveSession
+from broker.core.audit import OUTCOMES, AuditEvent, EventKind, LiveSession
 from broker.core.audit_search import (
     AuditCursor,
     AuditFilter,
@@ -37,6 +37,7 @@ from broker.core.ports import Candidate, Clock
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.settling import LATEST_START, latest_end
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
 
 
@@ -209,10 +210,11 @@ class MemoryAuditLog:
         self.check()
         if any(event.id == known.id for known in self.events):
             raise AuditUnavailable("the event is there already")
+        alike = OUTCOMES if event.kind in OUTCOMES else (event.kind,)
         if event.grant_id is not None and any(
-            (event.grant_id, event.kind) == (known.grant_id, known.kind) for known in self.events
+            event.grant_id == known.grant_id and known.kind in alike for known in self.events
         ):
-            raise AuditUnavailable(f"the grant already has an event of kind {event.kind}")
+            raise AuditUnavailable(f"the grant already has an event like {event.kind}")
         self.events.append(event)
 
     def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
@@ -253,7 +255,24 @@ class MemoryAuditLog:
             and event.expiry is not None
             and event.expiry > now
         ]
+        live += [
+            LiveSession(
+                one.entitlement or "", one.account or "", one.session_name or "", latest_end(one), certain=False
+            )
+            for one in self._open_intents()
+            if one.principal_id == principal_id and latest_end(one) > now
+        ]
         return sorted(live, key=lambda session: session.expiry, reverse=True)
+
+    def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
+        self.check()
+        over = [one for one in self._open_intents() if latest_end(one) - LATEST_START <= over_by]
+        return sorted(over, key=latest_end)[:limit]
+
+    def _open_intents(self) -> list[AuditEvent]:
+        settled = {event.grant_id for event in self.events if event.kind in OUTCOMES}
+        intents = [event for event in self.events if event.kind is EventKind.ISSUANCE_INTENDED]
+        return [event for event in intents if event.grant_id not in settled]
 
     def check(self) -> None:
         if self.down:

@@ -31,12 +31,17 @@ class EventKind(StrEnum):
     ISSUANCE_INTENDED = "issuance.intended"
     ISSUANCE_SUCCEEDED = "issuance.succeeded"
     ISSUANCE_REJECTED = "issuance.rejected"
+    ISSUANCE_EXPIRED = "issuance.expired"
     CONSOLE_REDIRECTED = "console.redirected"
     CONSOLE_REJECTED = "console.rejected"
     ADMIN_REJECTED = "admin.rejected"
     ADMIN_HOLD_LIFTED = "admin.hold_lifted"
     ADMIN_EXPORT_STARTED = "admin.export_started"
     ADMIN_EXPORT_ENDED = "admin.export_ended"
+
+
+# How a grant can end: it has one of these at most, and until then nobody knows whether AWS issued credentials.
+OUTCOMES: Final = (EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED, EventKind.ISSUANCE_EXPIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +143,18 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """An AWS session that has been issued and has not run out."""
+    """An AWS session that has been issued and has not run out.
+
+    Attributes:
+        expiry: when it ends; of one that is not certain, when it ends at the latest.
+        certain: False where an intent has no outcome: nobody knows whether AWS issued it.
+    """
 
     entitlement: str
     account: str
     session_name: str
     expiry: datetime
+    certain: bool = True
 
 
 def printable(text: str) -> str:

@@ -125,12 +125,15 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     except Exception as failure:
         _record(facts, EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
         raise
-    # 6. Record the intent. The audit refuses a second one for the same grant.
+    # 6. Record the intent. The audit refuses a second one for the same grant. What the assertion will say is decided
+    #    before: its id leads from an intent without an outcome to CloudTrail, and its five minutes run from here, so
+    #    that a process which stands still between the steps gets nothing from STS when it goes on.
+    claims = claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock())
+    facts = replace(facts, assertion_id=claims.id)
     _record(facts, EventKind.ISSUANCE_INTENDED, ports)
     try:
         # 7. Build and sign the assertion: one role, five minutes. It never leaves this function.
-        assertion = ports.signer.sign(claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock()))
-        facts = replace(facts, assertion_id=assertion.id)
+        assertion = ports.signer.sign(claims)
         # 8. Exchange it at STS, under the session policy. However often STS is asked, it is this one assertion.
         exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
     except Exception as failure:

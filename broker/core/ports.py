@@ -171,7 +171,7 @@ class AuditLog(Protocol):
         """Commit one event durably before returning.
 
         Raises:
-            AuditUnavailable: not written; also when the grant already has an event of that kind.
+            AuditUnavailable: not written; also when the grant already has its intent, or its outcome.
         """
 
     def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
@@ -198,12 +198,21 @@ class AuditLog(Protocol):
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         """AWS sessions of that person which have not run out, the one that ends last first.
 
+        Those of grants whose outcome is not known are among them, as not certain.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+    def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
+        """Intents without an outcome whose session would have been over by then, had it begun with the intent.
+
         Raises:
             AuditUnavailable: no answer.
         """
 
     def check(self) -> None:
-        """Ask one cheap question.
+        """Write something that is no event, so that a database which can only be read is found out.
 
         Raises:
             AuditUnavailable: no answer.

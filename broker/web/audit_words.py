@@ -23,6 +23,7 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.ISSUANCE_INTENDED: lazy_gettext("Issuance begun"),
     EventKind.ISSUANCE_SUCCEEDED: lazy_gettext("Credentials issued"),
     EventKind.ISSUANCE_REJECTED: lazy_gettext("Issuance refused"),
+    EventKind.ISSUANCE_EXPIRED: lazy_gettext("Expired, outcome unknown"),
     EventKind.CONSOLE_REDIRECTED: lazy_gettext("Console opened"),
     EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
     EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),

@@ -99,7 +99,6 @@ def test_every_field_of_the_outcome_says_what_happened() -> None:
         id=intent.id,
         packed_size=None,
         access_key_id=None,
-        assertion_id=None,
         sts_request_id=None,
         expiry=None,
         sts_region=None,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Insert, Row, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
 from broker.adapters.database.audit_search import TERM_FIELDS, Question, counts, written_out
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.engine import Database
-from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
-from broker.core.audit import AuditEvent, EventKind, LiveSession
+from broker.adapters.database.tables import audit_bucket, audit_event, audit_term, open_grant, write_check
+from broker.core.audit import AuditEvent, EventKind, LiveSession, new_event_id
 from broker.core.audit_search import (
     AuditCursor,
     AuditFilter,
@@ -26,6 +28,7 @@ from broker.core.audit_search import (
     buckets_of,
 )
 from broker.core.errors import AuditUnavailable
+from broker.core.settling import LATEST_START, latest_end
 
 _FIELDS: Final = tuple(field.name for field in fields(AuditEvent))
 _EVENT: Final = tuple(audit_event.c[name] for name in _FIELDS)
@@ -36,6 +39,11 @@ _MOST_REMEMBERED: Final = 50_000
 # Counting is for a picture beside the answer: nobody waits long for that.
 _TIME_TO_COUNT: Final = timedelta(seconds=1)
 
+# As much as a large event with its indexes: what a full disk still takes of less proves nothing.
+_FILLER_BYTES: Final = 32 * 1024
+
+_OPEN_INTENTS: Final = select(*_EVENT).join_from(open_grant, audit_event, audit_event.c.id == open_grant.c.intent_id)
+
 _Term = tuple[str, str]
 
 
@@ -45,24 +53,26 @@ class SqlAuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: set[_Term] = set()
+        # The latest event that could not be written; None once one was.
+        self._not_written: AuditEvent | None = None
 
     def append(self, event: AuditEvent) -> None:
         """Commit one event durably before returning.
 
         Raises:
-            AuditUnavailable: not written, or nobody can tell; also when the grant already has an event of that kind.
+            AuditUnavailable: not written, or nobody can tell; also when the grant already has its intent, or its
+                outcome.
         """
-        row: dict[str, object] = {name: getattr(event, name) for name in _FIELDS}
-        row["hash"] = event.hash
         terms = [term for term in _terms(event) if term not in self._kept]
-        buckets = buckets_of(event)
-        for number, (name, value) in enumerate(terms):
-            row |= {f"field_{number}": name, f"value_{number}": value, f"folded_{number}": _folded(name, value)}
-        for number, bucket in enumerate(buckets):
-            row[f"bucket_{number}"] = bucket
-        with self._database.writing(AuditUnavailable) as connection:
-            for statement in _appending(connection.dialect.name, len(terms), len(buckets)):
-                connection.execute(statement, row)
+        try:
+            with self._database.writing(AuditUnavailable) as connection:
+                _write(connection, event, terms)
+        except AuditUnavailable as error:
+            # Not where the event itself was refused: that says nothing about the next one.
+            if isinstance(error.__cause__, OperationalError):
+                self._not_written = event
+            raise
+        self._not_written = None
         if len(self._kept) > _MOST_REMEMBERED:
             self._kept.clear()
         self._kept.update(terms)
@@ -131,28 +141,65 @@ class SqlAuditLog:
                 event.principal_id == principal_id,
                 event.expiry > now,
             )
-            .order_by(event.expiry.desc(), event.entitlement, event.account, event.session_name)
         )
         with self._database.reading(AuditUnavailable) as connection:
             rows = connection.execute(statement).all()
-        return tuple(
-            LiveSession(
-                entitlement=row.entitlement or "",
-                account=row.account or "",
-                session_name=row.session_name or "",
-                expiry=row.expiry,
-            )
-            for row in rows
+            perhaps = connection.execute(
+                _OPEN_INTENTS.where(open_grant.c.over_at > now - LATEST_START, event.principal_id == principal_id)
+            ).all()
+        certain = [_live(row.entitlement, row.account, row.session_name, row.expiry) for row in rows]
+        uncertain = [
+            _live(one.entitlement, one.account, one.session_name, latest_end(one), certain=False)
+            for one in map(_event, perhaps)
+        ]
+        return sorted(
+            dict.fromkeys([*certain, *uncertain]),
+            key=lambda one: (-one.expiry.timestamp(), one.entitlement, one.account, one.session_name),
         )
 
-    def check(self) -> None:
-        """Ask for one event, whichever.
+    def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
+        """Intents without an outcome whose session would have been over by then, the earliest first.
 
         Raises:
-            AuditUnavailable: no answer, or no table.
+            AuditUnavailable: no answer.
         """
+        over_at = open_grant.c.over_at
+        statement = _OPEN_INTENTS.where(over_at <= over_by).order_by(over_at).limit(limit)
         with self._database.reading(AuditUnavailable) as connection:
-            connection.execute(select(audit_event.c.id).limit(1)).first()
+            return tuple(map(_event, connection.execute(statement).all()))
+
+    def check(self) -> None:
+        """Write a row that is no event, durably.
+
+        A full disk often has room for that row, where the log itself cannot grow. So when the latest event could not be
+        written, it is tried again, and taken back.
+
+        Raises:
+            AuditUnavailable: not written, or no table.
+        """
+        not_written = self._not_written
+        with self._database.transaction(AuditUnavailable) as connection:
+            if not_written is not None:
+                trial = connection.begin_nested()
+                _write(connection, replace(not_written, id=new_event_id(), grant_id=None), _terms(not_written))
+                trial.rollback()
+            insert_of = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            filler = {"filler": secrets.token_bytes(_FILLER_BYTES)}
+            row = insert_of(write_check).values(id=1, **filler)
+            connection.execute(row.on_conflict_do_update(index_elements=["id"], set_=filler))
+        self._not_written = None
+
+
+def _write(connection: Connection, event: AuditEvent, terms: Sequence[_Term]) -> None:
+    row: dict[str, object] = {name: getattr(event, name) for name in _FIELDS}
+    row["hash"] = event.hash
+    buckets = buckets_of(event)
+    for number, (name, value) in enumerate(terms):
+        row |= {f"field_{number}": name, f"value_{number}": value, f"folded_{number}": _folded(name, value)}
+    for number, bucket in enumerate(buckets):
+        row[f"bucket_{number}"] = bucket
+    for statement in _appending(connection.dialect.name, len(terms), len(buckets)):
+        connection.execute(statement, row)
 
 
 def _terms(event: AuditEvent) -> list[_Term]:
@@ -189,6 +236,12 @@ def _appending(dialect: str, terms: int, buckets: int) -> tuple[Insert, ...]:
 
 def _named(columns: Sequence[str], number: int) -> dict[str, BindParameter[Any]]:
     return {column: bindparam(f"{column}_{number}", type_=ExactText) for column in columns}
+
+
+def _live(
+    entitlement: str | None, account: str | None, session_name: str | None, expiry: datetime, *, certain: bool = True
+) -> LiveSession:
+    return LiveSession(entitlement or "", account or "", session_name or "", expiry, certain)
 
 
 def _event(row: Row[Any]) -> AuditEvent:

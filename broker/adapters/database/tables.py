@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, false, text
 
 from broker.adapters.database.column_types import ExactText, UtcTime
-from broker.core.audit import EventKind
+from broker.core.audit import OUTCOMES, EventKind
 
 metadata: Final = MetaData(
     naming_convention={
@@ -81,6 +81,25 @@ audit_bucket: Final = Table(
     Column("bucket", ExactText, primary_key=True),
     Column("time", UtcTime, primary_key=True),
     Column("event_id", ExactText, primary_key=True),
+)
+
+# The grants that have an intent and no outcome; triggers of audit_event add and remove them. Almost empty, whatever
+# the length of the log.
+open_grant: Final = Table(
+    "open_grant",
+    metadata,
+    Column("grant_id", ExactText, primary_key=True),
+    Column("intent_id", ExactText, nullable=False),
+    # When a session that began with the intent would be over.
+    Column("over_at", UtcTime, nullable=False, index=True),
+)
+
+# One row that is written over and over: it proves that the database can be written.
+write_check: Final = Table(
+    "write_check",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("filler", LargeBinary, nullable=False),
 )
 
 # The events that wait for their seal; a trigger of audit_event adds each of them.
@@ -159,7 +178,7 @@ _event_index(
     "uq_audit_event_outcome",
     "grant_id",
     unique=True,
-    where=_any_of(EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED),
+    where=_any_of(*OUTCOMES),
 )
 
 # Every page is a walk along one of these, backwards from the cursor, that ends after one page: equal columns first,

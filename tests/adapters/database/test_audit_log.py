@@ -20,7 +20,7 @@ from broker.adapters.database import audit_search
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import audit_event, audit_term
-from broker.core.audit import AuditEvent, EventKind, LiveSession
+from broker.core.audit import OUTCOMES, AuditEvent, EventKind, LiveSession
 from broker.core.audit_search import AuditCursor, AuditFilter, Outcome, TimeSpan
 from broker.core.errors import AuditUnavailable
 from broker.core.ports import AuditLog
@@ -409,7 +409,13 @@ _models: dict[SqlAuditLog, MemoryAuditLog] = {}
 
 
 @pytest.mark.parametrize(
-    "kind", [EventKind.ISSUANCE_INTENDED, EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED]
+    "kind",
+    [
+        EventKind.ISSUANCE_INTENDED,
+        EventKind.ISSUANCE_SUCCEEDED,
+        EventKind.ISSUANCE_REJECTED,
+        EventKind.ISSUANCE_EXPIRED,
+    ],
 )
 def test_a_grant_has_one_intent_and_one_outcome(log: AuditLog, kind: EventKind) -> None:
     first = issuance(kind, "G1")
@@ -424,6 +430,61 @@ def test_a_grant_that_succeeded_cannot_be_rejected_as_well(sql_log: SqlAuditLog)
     sql_log.append(issuance(EventKind.ISSUANCE_SUCCEEDED, "G1", 1))
     with pytest.raises(AuditUnavailable):
         sql_log.append(issuance(EventKind.ISSUANCE_REJECTED, "G1", 2))
+
+
+@pytest.mark.parametrize("first", OUTCOMES)
+@pytest.mark.parametrize("second", OUTCOMES)
+def test_whatever_the_outcome_there_is_no_second_one(log: AuditLog, first: EventKind, second: EventKind) -> None:
+    log.append(issuance(first, "G1", 1))
+    with pytest.raises(AuditUnavailable):
+        log.append(issuance(second, "G1", 2))
+    assert [event.kind for event in log.search(AuditFilter(), limit=5).events] == [first]
+
+
+def test_an_intent_is_unsettled_until_its_outcome_and_found_when_its_session_would_be_over(log: AuditLog) -> None:
+    def intent(grant_id: str, minutes: int, duration_seconds: int | None) -> AuditEvent:
+        event = replace(
+            issuance(EventKind.ISSUANCE_INTENDED, grant_id, minutes), duration_seconds=duration_seconds, reason=grant_id
+        )
+        log.append(event)
+        return event
+
+    long = intent("long", 0, 28_800)
+    short = intent("short", 1, 900)
+    unsaid = intent("unsaid", 2, None)
+    for number, kind in enumerate(OUTCOMES):
+        intent(f"ended-{number}", -600, 900)
+        log.append(issuance(kind, f"ended-{number}", -599))
+    log.append(replace(issuance(EventKind.ISSUANCE_REJECTED, "none", 3), grant_id=None))
+    log.append(replace(issuance(EventKind.ISSUANCE_INTENDED, "none", 3), grant_id=None))
+
+    def unsettled(after: timedelta, limit: int = 10) -> list[AuditEvent]:
+        return list(log.unsettled_intents(NOON + after, limit=limit))
+
+    instant = timedelta(microseconds=1)
+    assert unsettled(timedelta(minutes=16) - instant) == []
+    assert unsettled(timedelta(minutes=16)) == [short]
+    assert unsettled(timedelta(hours=8)) == [short, long]
+    assert unsettled(timedelta(hours=12, minutes=2) - instant) == [short, long]
+    assert unsettled(timedelta(hours=12, minutes=2)) == [short, long, unsaid]
+    assert unsettled(timedelta(days=900), limit=2) == [short, long]
+    log.append(issuance(EventKind.ISSUANCE_EXPIRED, "long", 900))
+    assert unsettled(timedelta(days=900)) == [short, unsaid]
+
+
+def test_a_grant_without_an_outcome_is_perhaps_live_until_nothing_of_it_can_be(log: AuditLog) -> None:
+    intent = replace(issuance(EventKind.ISSUANCE_INTENDED, "lost"), duration_seconds=3600, account=None)
+    log.append(intent)
+    log.append(replace(intent, id="2" * 32, grant_id="taros", principal_id="ID-OF-taro"))
+    log.append(issuance(EventKind.ISSUANCE_SUCCEEDED, "known"))
+    ends = NOON + timedelta(hours=1, minutes=6)
+    perhaps = LiveSession("home", "", "hana", ends, certain=False)
+    certain = LiveSession("home", "111122223333", "hana", NOON + timedelta(hours=1))
+    assert list(log.live_sessions("ID-OF-hana", NOON)) == [perhaps, certain]
+    assert list(log.live_sessions("ID-OF-hana", ends - timedelta(microseconds=1))) == [perhaps]
+    assert list(log.live_sessions("ID-OF-hana", ends)) == []
+    log.append(issuance(EventKind.ISSUANCE_REJECTED, "lost", 1))
+    assert list(log.live_sessions("ID-OF-hana", NOON)) == [certain]
 
 
 def test_refusals_before_any_grant_do_not_hinder_each_other(log: AuditLog) -> None:
@@ -560,6 +621,6 @@ def test_the_check_passes_on_a_ready_database(sql_log: SqlAuditLog) -> None:
 
 def test_the_check_fails_without_tables(empty_url: str) -> None:
     database = Database(empty_url)
-    with pytest.raises(AuditUnavailable, match=r'"audit_event" does not exist|unable to open database file'):
+    with pytest.raises(AuditUnavailable, match=r'"write_check" does not exist|unable to open database file'):
         SqlAuditLog(database).check()
     database.dispose()

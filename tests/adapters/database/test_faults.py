@@ -276,6 +276,8 @@ def test_a_full_disk_is_unavailable_and_what_was_written_stays_whole(sqlite_url:
             with pytest.raises(AuditUnavailable, match=r"disk I/O error|database or disk is full"):
                 append_many(log)
             log.search(AuditFilter(), limit=1)
+            with pytest.raises(AuditUnavailable, match=r"disk I/O error|database or disk is full"):
+                log.check()
 
     in_child(fill)
     with opened(sqlite_url) as database:
@@ -285,6 +287,16 @@ def test_a_full_disk_is_unavailable_and_what_was_written_stays_whole(sqlite_url:
         with database.reading(AuditUnavailable) as connection:
             assert connection.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
         SqlAuditLog(database).append(login())
+        SqlAuditLog(database).check()
+
+
+def test_the_check_leaves_no_event_and_one_row_however_often_it_is_made(database: Database) -> None:
+    log = SqlAuditLog(database)
+    for _ in range(3):
+        log.check()
+    assert log.search(AuditFilter(), limit=1).events == ()
+    with database.reading(AuditUnavailable) as connection:
+        assert connection.execute(text("SELECT count(*) FROM write_check")).scalar_one() == 1
 
 
 def test_a_file_that_may_only_be_read_is_unavailable(sqlite_url: str) -> None:
@@ -301,6 +313,8 @@ def test_a_file_that_may_only_be_read_is_unavailable(sqlite_url: str) -> None:
                 os.setuid(65534)
             with opened(f"sqlite:///{folder}/broker.db") as readable, pytest.raises(AuditUnavailable):
                 SqlAuditLog(readable).append(login())
+            with opened(f"sqlite:///{folder}/broker.db") as readable, pytest.raises(AuditUnavailable):
+                SqlAuditLog(readable).check()
 
         in_child(as_reader)
         folder.chmod(0o755)
@@ -364,6 +378,39 @@ def test_a_server_that_stops_answering_is_given_up_on_and_used_again_when_it_is_
         log.check()
 
 
+def test_a_log_that_cannot_grow_fails_the_check_until_it_can_though_other_tables_can(
+    fresh_postgresql_url: str,
+) -> None:
+    refuse = (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    )
+    with opened(fresh_postgresql_url) as database, psycopg.connect(fresh_postgresql_url, autocommit=True) as owner:
+        log = SqlAuditLog(database)
+        log.check()
+        owner.execute(refuse)
+        owner.execute("CREATE TRIGGER full_disk BEFORE INSERT ON audit_event FOR EACH ROW EXECUTE FUNCTION refuse()")
+        event = issuance(EventKind.ISSUANCE_INTENDED, "G1")
+        with pytest.raises(AuditUnavailable, match="could not extend file"):
+            log.append(event)
+        for _ in range(2):
+            with pytest.raises(AuditUnavailable, match="could not extend file"):
+                log.check()
+        owner.execute("DROP TRIGGER full_disk ON audit_event")
+        for _ in range(2):
+            log.check()
+        assert log.search(AuditFilter(), limit=1).events == ()
+        log.append(event)
+
+
+def test_an_event_that_is_refused_for_itself_says_nothing_of_the_database(database: Database) -> None:
+    log = SqlAuditLog(database)
+    log.append(issuance(EventKind.ISSUANCE_INTENDED, "G1"))
+    with pytest.raises(AuditUnavailable):
+        log.append(issuance(EventKind.ISSUANCE_INTENDED, "G1"))
+    log.check()
+
+
 def test_a_backend_that_dies_under_a_statement_is_unavailable_and_replaced(
     own_server: PostgresqlServer, own_url: str
 ) -> None:
@@ -391,12 +438,14 @@ def test_a_table_that_somebody_locks_is_unavailable_in_time(postgresql_url: str)
         SqlAuditLog(database).append(login())
 
 
-def test_a_standby_is_unavailable_for_writing_and_can_be_read(fresh_postgresql_url: str) -> None:
+def test_a_standby_can_be_read_and_is_unavailable_for_writing_also_to_the_check(fresh_postgresql_url: str) -> None:
     set_for_database(fresh_postgresql_url, "default_transaction_read_only = on")
     with opened(fresh_postgresql_url) as database:
         with pytest.raises(AuditUnavailable, match="cannot execute INSERT in a read-only transaction"):
             SqlAuditLog(database).append(login())
-        SqlAuditLog(database).check()
+        with pytest.raises(AuditUnavailable, match="in a read-only transaction"):
+            SqlAuditLog(database).check()
+        assert SqlAuditLog(database).search(AuditFilter(), limit=1).events == ()
 
 
 def test_events_are_flushed_even_where_the_server_was_made_forgetful(fresh_postgresql_url: str) -> None:
