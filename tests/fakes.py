@@ -33,7 +33,7 @@ from broker.core.errors import (
     PrincipalGone,
     SessionsUnavailable,
 )
-from broker.core.ports import Candidate, Clock
+from broker.core.ports import Candidate, Clock, Nobody
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
@@ -104,6 +104,10 @@ class MemoryDirectory:
         if len(matches) != 1:
             raise GroupNotResolved(name, len(matches))
         return matches[0]
+
+    def nobody(self, claimed_username: str) -> Nobody:
+        self.check()
+        return Nobody(claimed_username.casefold(), self.lockout)
 
     def spend_time_of_a_proof(self, password: Secret) -> None:
         assert isinstance(password, Secret)

@@ -134,9 +134,11 @@ def _find(claimed_username: str, attempt: LoginAttempt, ports: LoginPorts) -> Ca
     try:
         return ports.directory.find(claimed_username)
     except LoginRejected:
-        # A name that is nobody's is held back after as many attempts, and answered as slowly, as one that is.
-        subject = hash_unresolved_username(ports.username_hash_key, claimed_username.casefold())
-        public = person_budgets(BudgetKind.NAME, subject, None, ports.throttle)[:1]
+        # A name that is nobody's is held back after as many attempts, whatever form it is typed in, for as long, and
+        # answered as slowly, as one that is.
+        nobody = ports.directory.nobody(claimed_username)
+        subject = hash_unresolved_username(ports.username_hash_key, nobody.account)
+        public = person_budgets(BudgetKind.NAME, subject, nobody.lockout, ports.throttle)[:1]
         take_attempt(public, None, attempt.origin, ports)
         ports.directory.spend_time_of_a_proof(attempt.password)
         raise

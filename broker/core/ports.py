@@ -37,6 +37,20 @@ class Candidate:
     handle: object = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """What a typed name that is nobody's would be, if it were somebody's.
+
+    Attributes:
+        account: the same for every form of the name that would be one account's.
+        lockout: what the directory does after wrong passwords for people without a policy of their own; None where it
+            does not say.
+    """
+
+    account: str
+    lockout: LockoutPolicy | None
+
+
 class Directory(Protocol):
     """LDAP or Active Directory. Every method raises DirectoryUnavailable when no server answers in time."""
 
@@ -56,6 +70,13 @@ class Directory(Protocol):
 
         Raises:
             LoginRejected: with the cause and the principal.
+            DirectoryUnavailable: no answer.
+        """
+
+    def nobody(self, claimed_username: str) -> Nobody:
+        """What :meth:`find` would have taken the name for, so that it can be held back as somebody's would be.
+
+        Raises:
             DirectoryUnavailable: no answer.
         """
 

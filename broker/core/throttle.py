@@ -12,6 +12,11 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
+
+# An attempt is counted here before the directory sees it, which starts its own window that much later: by up to the
+# timeouts of the adapter, seconds by default.
+_SEEN_LATER: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class LockoutPolicy:
 
     Attributes:
         threshold: failures after which the account is locked; None when it never is.
-        window: after this long without another failure the directory starts to count anew.
+        window: after this long without another failure the directory starts to count anew, by its own clock.
     """
 
     threshold: int | None
@@ -157,6 +162,7 @@ def person_budgets(
     # The directory locks at the threshold, so one less may pass; but without a single attempt nobody could sign in.
     passing = max(1, threshold - 1)
     device = min(limits.device_attempts, passing // 2)
+    window += _SEEN_LATER
     return (
         Budget(kind, subject, passing - device, window),
         Budget(BudgetKind.DEVICE, subject, device, window),

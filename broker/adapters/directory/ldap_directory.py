@@ -35,7 +35,7 @@ from broker.adapters.directory.messages import (
 )
 from broker.adapters.directory.people import EntryUnusable, id_filter, person_attributes, principal_of
 from broker.adapters.directory.servers import Server, Servers
-from broker.adapters.directory.usernames import questions
+from broker.adapters.directory.usernames import one_spelling, questions
 from broker.core.credentials import Secret
 from broker.core.errors import (
     DirectoryUnavailable,
@@ -47,7 +47,7 @@ from broker.core.errors import (
     SettingsInvalid,
 )
 from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
-from broker.core.ports import Candidate, Clock
+from broker.core.ports import Candidate, Clock, Nobody
 from broker.core.principal import DirectoryGroup, Principal
 
 SIZE_LIMIT: Final = 4
@@ -170,6 +170,17 @@ class LdapDirectory:
             raise LoginRejected(state, principal=person, detail="account state")
         # 4. The groups as they are now.
         return self._with_groups(person, found.entry, found.claimed_username)
+
+    def nobody(self, claimed_username: str) -> Nobody:
+        """One spelling of a name that is nobody's, and the policy that would hold for it.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        lockout, _ = self._servers.read(
+            lambda connection, deadline: self._lockouts.usual_policy(self._config.user_bases[0], connection, deadline)
+        )
+        return Nobody(account=one_spelling(claimed_username, self._config), lockout=lockout)
 
     def spend_time_of_a_proof(self, password: Secret) -> None:
         """Bind as somebody who cannot exist, which no account's lock-out counts.
@@ -439,7 +450,10 @@ def _check_password(password: Secret, person: Principal | None) -> None:
     if not password:
         raise LoginRejected(LoginCause.EMPTY_PASSWORD, principal=person)
     # A server hangs up on an enormous request, which would look like a server that is broken.
-    if len(password.reveal()) > LONGEST_PASSWORD_BYTES:
+    if len(password.reveal().encode("utf-8", "surrogatepass")) > LONGEST_PASSWORD_BYTES:
         raise LoginRejected(LoginCause.PASSWORD_TOO_LONG, principal=person)
     if not _is_utf8(password.reveal()):
         raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person, detail="not UTF-8")
+    # Samba takes a NUL for the end of it, and would let the right password pass with anything behind.
+    if "\0" in password.reveal():
+        raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person, detail="holds a NUL")

@@ -74,9 +74,14 @@ class LockoutPolicies:
             policy = self._policy_at(dn, names, connection, deadline)
             if policy is not None or not self._active_directory:
                 return policy
-        if not self._active_directory:
-            return None
-        return self._policy_at(domain_of(entry.dn), _DOMAIN, connection, deadline)
+        return self.usual_policy(entry.dn, connection, deadline)
+
+    def usual_policy(self, dn: str, connection: Connection, deadline: float) -> LockoutPolicy | None:
+        """The policy of the domain that a DN is in, for people without one of their own; None where there is no such.
+
+        OpenLDAP has a default policy too, and no entry of a person says which one that is.
+        """
+        return self._policy_at(domain_of(dn), _DOMAIN, connection, deadline) if self._active_directory else None
 
     def _policy_at(self, dn: str, names: _Names, connection: Connection, deadline: float) -> LockoutPolicy | None:
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 
 from broker.adapters.directory.config import DirectoryConfig
@@ -31,6 +32,21 @@ def questions(claimed_username: str, config: DirectoryConfig) -> Mapping[str, Fi
             if _same(domain.dns_name, suffix):
                 _add(terms, _bases(domain.base, config), equals(account, user))
     return {base: any_of(filters) for base, filters in terms.items()}
+
+
+def one_spelling(claimed_username: str, config: DirectoryConfig) -> str:
+    r"""A typed name without what does not tell accounts apart: case, width, spaces (RFC 4518), a domain of ours.
+
+    ``CORP\user``, ``user@corp.example`` and ``USER`` become one, as they would find one person.
+    """
+    domain_typed, backslash, rest = claimed_username.partition("\\")
+    user, _, suffix = claimed_username.rpartition("@")
+    name = claimed_username
+    if backslash:
+        name = rest if any(_same(domain.netbios_name, domain_typed) for domain in config.domains) else name
+    elif user and any(_same(domain.dns_name, suffix) for domain in config.domains):
+        name = user
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
 
 
 def _bases(base: str | None, config: DirectoryConfig) -> tuple[str, ...]:

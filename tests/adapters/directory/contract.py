@@ -60,6 +60,12 @@ class DirectoryContract:
         # The right one still works, and keeps a real directory from counting up to a lock-out.
         assert authenticate(known.directory, known.username, Secret(known.password)).username == known.username
 
+    def test_the_right_password_with_more_behind_a_nul_is_another_one(self, known: KnownDirectory) -> None:
+        with pytest.raises(LoginRejected) as refused:
+            authenticate(known.directory, known.username, Secret(known.password + "\0more"))
+        assert refused.value.cause is LoginCause.WRONG_PASSWORD
+        assert authenticate(known.directory, known.username, Secret(known.password)).username == known.username
+
     def test_a_wrong_password_names_the_person_for_the_audit(self, known: KnownDirectory) -> None:
         with pytest.raises(LoginRejected) as refused:
             authenticate(known.directory, known.username, Secret("wrong"))

@@ -98,6 +98,24 @@ def besieged(directory: LdapDirectory, username: str) -> int:
     return refusals.count("LoginRejected")
 
 
+def test_a_name_that_is_nobodys_is_held_back_like_one_that_is_in_every_form(directory: LdapDirectory) -> None:
+    def answers(username: str) -> list[tuple[str, int]]:
+        ports, seen = ports_over(directory), []
+        for typed in (username, username.upper(), f"{username}@corp.example", f"CORP\\{username}", f"corp\\{username}"):
+            with pytest.raises((LoginRejected, LoginThrottled)) as refused:
+                log_in(attempt(typed, "a guess"), ports)
+            wait = refused.value.wait if isinstance(refused.value, LoginThrottled) else timedelta()
+            seen.append((type(refused.value).__name__, round(wait / timedelta(minutes=1))))
+        return seen
+
+    somebody = answers("carla")
+    assert somebody == answers("nobody-of-that-name")
+    assert somebody[0] == ("LoginRejected", 0)
+    assert somebody[-1][0] == "LoginThrottled"
+    # The directory forgets the wrong one.
+    assert directory.prove(directory.find("carla"), Secret(password_of("carla"))).username == "carla"
+
+
 def test_a_name_that_is_nobodys_costs_a_bind_and_counts_for_nobody(directory: LdapDirectory) -> None:
     for _ in range(5):
         directory.spend_time_of_a_proof(Secret("a guess"))
