@@ -22,6 +22,7 @@ from broker.web import (
     language,
     request_log,
     saml,
+    sessions_view,
     sign_in,
 )
 from broker.web import portal as portal_module
@@ -64,7 +65,18 @@ def create_app(portal: Portal) -> Flask:
     language.register(app)
     access.register(app)
     errors.register(app)
-    for room in (sign_in, home, issue, audit_view, audit_export, holds_view, keys_view, saml, health):
+    for room in (
+        sign_in,
+        home,
+        issue,
+        audit_view,
+        audit_export,
+        holds_view,
+        keys_view,
+        sessions_view,
+        saml,
+        health,
+    ):
         app.register_blueprint(room.blueprint)
     app.context_processor(page_context)
     versions = _static_versions(Path(app.static_folder or ""))

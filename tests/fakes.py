@@ -298,6 +298,7 @@ def _matches(event: AuditEvent, which: AuditFilter) -> bool:
         and (which.text is None or _has_text(event, which.text))
         and (which.since is None or event.time >= which.since)
         and (which.until is None or event.time < which.until)
+        and (which.ends_after is None or (event.expiry is not None and event.expiry > which.ends_after))
     )
 
 

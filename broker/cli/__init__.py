@@ -18,6 +18,7 @@ from broker.cli.entitlements import entitlements
 from broker.cli.init import init
 from broker.cli.keys import keys, metadata
 from broker.cli.serve import serve
+from broker.cli.sessions import sessions
 from broker.web.request_log import configure_logging
 
 
@@ -29,5 +30,5 @@ def main() -> None:
     configure_logging(logging.WARNING)
 
 
-for _command in (serve, demo, init, doctor, keys, metadata, db, audit, entitlements):
+for _command in (serve, demo, init, doctor, keys, metadata, db, audit, entitlements, sessions):
     main.add_command(_command)

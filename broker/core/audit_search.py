@@ -53,6 +53,7 @@ class AuditFilter:
             of an access key, assertion, reference, grant, session or event.
         since: the earliest time, inclusive.
         until: the latest time, exclusive.
+        ends_after: the session of the event ends later than that.
     """
 
     person: str | None = None
@@ -70,6 +71,7 @@ class AuditFilter:
     text: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    ends_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Search:
         older: where the page starts; None for the newest.
         faults: by the name of the field, in the person's language; nothing is searched when there are any.
         key: of the proofs in its cursors.
+        path: of the page.
     """
 
     typed: Mapping[str, str]
@@ -65,6 +66,7 @@ class Search:
     key: bytes = field(repr=False)
     older: AuditCursor | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
+    path: str = PATH
 
     def address(self, older: AuditCursor | None = None, *, suffix: str = "", **changed: str) -> str:
         """The address of this search.
@@ -77,7 +79,7 @@ class Search:
         query = {name: value for name, value in {**self.typed, **changed}.items() if value}
         if older is not None:
             query["older"] = write_cursor(older, self.typed, self.key)
-        return PATH + suffix + (f"?{urlencode(query)}" if query else "")
+        return self.path + suffix + (f"?{urlencode(query)}" if query else "")
 
     def uses_any(self, names: Sequence[str]) -> bool:
         """Whether one of those filters is set."""
@@ -89,21 +91,25 @@ class Search:
         return any(self.typed.values())
 
 
-def read_search(arguments: Mapping[str, str], key: bytes) -> Search:
+def read_search(
+    arguments: Mapping[str, str], key: bytes, *, path: str = PATH, names: Sequence[str] = FILTERS
+) -> Search:
     """Read the filters from an address.
 
     Args:
         arguments: the filters; ``since`` and ``until`` in UTC, as ``datetime-local`` sends them; ``older``.
         key: of the proofs in cursors.
+        path: of the page that asks.
+        names: of the filters that it has.
 
     Raises:
         FilterMalformed: ``older`` is not a cursor of this search: no person types it, so there is no field to show it
             at.
     """
-    typed = {name: arguments.get(name, "").strip() for name in FILTERS}
+    typed = {name: arguments.get(name, "").strip() for name in names}
     faults: dict[str, str] = {}
     values: dict[str, Any] = {}
-    for name in FILTERS:
+    for name in names:
         if not typed[name]:
             continue
         try:
@@ -114,7 +120,7 @@ def read_search(arguments: Mapping[str, str], key: bytes) -> Search:
     if which.since is not None and which.until is not None and which.until <= which.since:
         faults["until"] = gettext("The end has to be later than the beginning.")
     older = read_cursor(arguments["older"], typed, key) if arguments.get("older") else None
-    return Search(typed=typed, which=which, key=key, older=older, faults=faults)
+    return Search(typed=typed, which=which, key=key, older=older, faults=faults, path=path)
 
 
 def _read_text(text: str) -> str:

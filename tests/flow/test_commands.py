@@ -43,6 +43,7 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["doctor", "directory"],
         ["doctor", "aws"],
         ["db", "upgrade"],
+        ["sessions", "list"],
         ["audit", "verify"],
         ["audit", "export"],
         ["audit", "key", "new"],

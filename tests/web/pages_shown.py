@@ -168,6 +168,28 @@ def nobody_held_back(_world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/holds")
 
 
+def the_live_sessions(world: World, browser: Browser) -> TestResponse:
+    for person, paths in ((HANAKO, ["home/credentials", "home/console"]), (KEN, ["look/console", "operate/console"])):
+        theirs = world.browser()
+        theirs.sign_in(person)
+        for path in paths:
+            theirs.post(f"/issue/{path}")
+    browser.sign_in(ADA)
+    return browser.get("/admin/sessions")
+
+
+def no_live_session(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/sessions?account=999999999999&bucket=corp-home")
+
+
+def ones_own_live_sessions(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(KEN)
+    browser.post("/issue/logs/credentials")
+    browser.post("/issue/look/console")
+    return browser.get("/sessions")
+
+
 def the_signing_keys(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(ADA)
     return browser.get("/admin/keys")
@@ -238,6 +260,9 @@ PAGES: tuple[Show, ...] = (
     wrong_filters,
     the_holds,
     nobody_held_back,
+    the_live_sessions,
+    no_live_session,
+    ones_own_live_sessions,
     the_signing_keys,
     signing_keys_in_a_rollover,
     signing_keys_with_one_that_cannot_take_over,

@@ -139,6 +139,23 @@ def a_wrong_filter(page: Page, portal: LivePortal) -> None:
     page.goto(f"{portal.url}/admin/audit?since=2026-11-23T10:00&until=2026-11-23T09:00")
 
 
+def the_live_sessions(page: Page, portal: LivePortal) -> None:
+    credentials(page, portal)
+    page.goto(portal.url)
+    page.click("form[action='/issue/look/credentials'] button[type=submit]")
+    page.click("form[action='/logout'] button")
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/sessions")
+    for what in page.locator("tr.more summary").all():
+        what.click()
+
+
+def ones_own_live_sessions(page: Page, portal: LivePortal) -> None:
+    credentials(page, portal)
+    page.goto(f"{portal.url}/sessions")
+    page.click("tr.more summary")
+
+
 def signing_keys_in_a_rollover(page: Page, portal: LivePortal) -> None:
     begin_rollover(portal.world)
     sign_in(page, portal, ADA)
@@ -167,6 +184,8 @@ PAGES: dict[Visit, str] = {
     a_narrow_audit_while_the_directory_is_down: "details.more-filters[open]",
     an_empty_audit: ".empty",
     a_wrong_filter: "#until-fault",
+    the_live_sessions: "tr.more details[open] .policy-words",
+    ones_own_live_sessions: "tr.more details[open] .policy-words",
     signing_keys_in_a_rollover: "#tell-1",
     an_error: ".error-status",
 }

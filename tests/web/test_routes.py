@@ -22,6 +22,8 @@ CONTRACT = {
     "/admin/holds": {"GET"},
     "/admin/holds/lift": {"POST"},
     "/admin/keys": {"GET"},
+    "/admin/sessions": {"GET"},
+    "/sessions": {"GET"},
     "/saml/metadata": {"GET"},
     "/saml/sso": {"GET", "POST"},
     "/healthz": {"GET"},
@@ -59,6 +61,8 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
         "/admin/holds",
         "/admin/holds/lift",
         "/admin/keys",
+        "/admin/sessions",
+        "/sessions",
     }
 
 

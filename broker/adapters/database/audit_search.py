@@ -147,6 +147,8 @@ class Question:
             found["since"] = _event.time >= which.since
         if which.until is not None:
             found["until"] = _event.time < which.until
+        if which.ends_after is not None:
+            found["ends_after"] = _event.expiry > which.ends_after
         if self.older_than is not None:
             cursor = tuple_(literal(self.older_than.time, UtcTime), literal(self.older_than.id, ExactText))
             found["cursor"] = tuple_(_event.time, _event.id) < cursor

@@ -1,0 +1,90 @@
+"""The AWS sessions that run: what the audit says was issued and has not ended.
+
+STS keeps no list that anybody could ask for, so the record of what was issued is the only one there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage
+from broker.core.entitlements import LONGEST_SESSION
+from broker.core.ports import AuditLog
+
+# A session is recorded once STS has answered, and ends by the clock of STS: the two differ by this much at most, or
+# assertions would be refused.
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+
+_READ_AT_ONCE: Final = 500
+
+
+def running(which: AuditFilter, now: datetime) -> AuditFilter:
+    """The same question, of sessions that run. It looks back no further than a session can last.
+
+    Args:
+        which: its kind, outcome and times do not count.
+        now: aware, UTC.
+    """
+    return replace(
+        which,
+        kind=EventKind.ISSUANCE_SUCCEEDED,
+        outcome=None,
+        since=now - LONGEST_SESSION - _CLOCKS_DIFFER,
+        until=None,
+        ends_after=now,
+    )
+
+
+def running_sessions(
+    audit: AuditLog, which: AuditFilter, now: datetime, *, limit: int, older_than: AuditCursor | None = None
+) -> AuditPage:
+    """A page of the sessions that run, the latest first, each as the event that says it was issued.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    return audit.search(running(which, now), limit=limit, older_than=older_than)
+
+
+def own_sessions(
+    audit: AuditLog, principal_id: str, now: datetime, *, limit: int, older_than: AuditCursor | None = None
+) -> AuditPage:
+    """A page of the sessions of that very person.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    page = running_sessions(audit, AuditFilter(person=principal_id), now, limit=limit, older_than=older_than)
+    # The filter takes a part of a username too, and somebody may be called like the id of another.
+    return replace(page, events=tuple(event for event in page.events if event.principal_id == principal_id))
+
+
+def every_running_session(audit: AuditLog, which: AuditFilter, now: datetime) -> Iterator[AuditEvent]:
+    """All of them, the latest first.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    older_than: AuditCursor | None = None
+    while True:
+        page = running_sessions(audit, which, now, limit=_READ_AT_ONCE, older_than=older_than)
+        yield from page.events
+        if page.older is None:
+            return
+        older_than = page.older
+
+
+def began_at(session: AuditEvent) -> datetime:
+    """When STS issued it, by the clock of STS: its end less its duration. What ``aws:TokenIssueTime`` holds.
+
+    Args:
+        session: the event that says it was issued.
+    """
+    seconds = session.granted_duration_seconds or session.duration_seconds
+    if session.expiry is None or seconds is None:
+        return session.time
+    return session.expiry - timedelta(seconds=seconds)
