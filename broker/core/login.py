@@ -82,15 +82,21 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         SessionsUnavailable: attempts could not be counted, or the session not be kept.
     """
     address = address_budget(attempt.origin.source_address, ports.throttle)
+    held: LoginThrottled | None = None
     taken: Budget | None = None
     try:
         # 1. What was typed has to be something that a directory can be asked.
         claimed_username = _checked_username(attempt.claimed_username)
         _check_password(attempt.password)
         # 2. The address has not tried too often.
-        take_attempt((address,), None, attempt.origin, ports)
+        try:
+            take_attempt((address,), None, attempt.origin, ports)
+        except LoginThrottled as hold:
+            if attempt.device_principal_id is None:
+                raise
+            held = hold
         # 3. The name belongs to one person, or to nobody.
-        candidate = _find(claimed_username, attempt, ports)
+        candidate = _find(claimed_username, held, attempt, ports)
         # 4. That person has not been tried too often, by whatever name; the directory would lock the account.
         budgets = budgets_of(candidate, ports)
         taken = take_for_person(candidate, attempt.device_principal_id, attempt.origin, ports)
@@ -99,10 +105,10 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
     except (LoginRejected, DirectoryUnavailable) as failure:
         if isinstance(failure, DirectoryUnavailable):
             # An outage is nobody's wrong password; an office behind one address would be held back when it is over.
-            ports.attempts.give_back(address)
+            _give_back_unless(held, address, ports)
         elif taken is not None and failure.cause in PASSWORD_RUN_OUT:
             # It was right, and the directory has counted no failure.
-            ports.attempts.give_back(address)
+            _give_back_unless(held, address, ports)
             ports.attempts.give_back(taken)
         # 6a. A failure is recorded with its cause; the person learns none of it.
         ports.audit.append(_rejected(attempt, failure, ports))
@@ -121,7 +127,7 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         )
     )
     # 7. The directory has forgotten the wrong passwords before this one, and so does the broker.
-    ports.attempts.give_back(address)
+    _give_back_unless(held, address, ports)
     ports.attempts.forget([budget.key for budget in budgets])
     # 8. A new session under a new token, whatever the browser held before (against session fixation).
     token = new_session_token()
@@ -130,10 +136,16 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
     return SignIn(principal=principal, session=session, token=token)
 
 
-def _find(claimed_username: str, attempt: LoginAttempt, ports: LoginPorts) -> Candidate:
+def _find(claimed_username: str, held: LoginThrottled | None, attempt: LoginAttempt, ports: LoginPorts) -> Candidate:
+    """Find the person; where the address is held back, only the one who has signed in with this browser before.
+
+    Whoever shares an address with others, in an office or behind a proxy, could shut all of them out.
+    """
     try:
-        return ports.directory.find(claimed_username)
+        candidate = ports.directory.find(claimed_username)
     except LoginRejected:
+        if held is not None:
+            raise held from None
         # A name that is nobody's is held back after as many attempts, whatever form it is typed in, for as long, and
         # answered as slowly, as one that is.
         nobody = ports.directory.nobody(claimed_username)
@@ -142,6 +154,14 @@ def _find(claimed_username: str, attempt: LoginAttempt, ports: LoginPorts) -> Ca
         take_attempt(public, None, attempt.origin, ports)
         ports.directory.spend_time_of_a_proof(attempt.password)
         raise
+    if held is not None and candidate.principal.id != attempt.device_principal_id:
+        raise held
+    return candidate
+
+
+def _give_back_unless(held: LoginThrottled | None, address: Budget, ports: LoginPorts) -> None:
+    if held is None:  # otherwise nothing was taken
+        ports.attempts.give_back(address)
 
 
 def budgets_of(candidate: Candidate, ports: LoginPorts) -> tuple[Budget, Budget]:

@@ -15,8 +15,10 @@ from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected, 
 from broker.core.login import PASSWORD_RUN_OUT, LoginAttempt, SignIn, log_in
 from broker.core.throttle import BudgetKind, Hold, LockoutPolicy, ThrottleLimits, address_budget, person_budgets
 from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside
+from tests.fakes import person_named
 
 LIMITS = ThrottleLimits(threshold=10, window=timedelta(minutes=15), device_attempts=2, address_attempts=50)
+OTHER = person_named(2, "jiro", "Jiro Sato")
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WRONG = "not the password"
 
@@ -166,6 +168,31 @@ def test_one_address_may_not_try_everybody() -> None:
     outside = Outside()
     answers = [refused(outside, username=f"nobody-{number}") for number in range(60)]
     assert answers == ["LoginRejected"] * 50 + ["LoginThrottled"] * 10
+
+
+def test_an_address_that_is_used_up_shuts_nobody_out_of_the_browser_they_have_signed_in_with() -> None:
+    outside = Outside()
+    outside.directory.people.append(OTHER)
+    for number in range(60):
+        refused(outside, username=f"nobody-{number}")
+    mine = HANAKO.principal.id
+    used = outside.attempts.counted["address:192.0.2.7"].attempts
+
+    assert [refused(outside), refused(outside, device="B" * 26)] == ["LoginThrottled"] * 2
+    # With the cookie of one person nobody else is tried, and nothing is learnt of who exists.
+    for username in (OTHER.principal.username, "nobody"):
+        assert refused(outside, username=username, device=mine) == "LoginThrottled"
+    assert refused(outside, device=mine) == "LoginRejected"
+    outside.failures["directory.prove"] = DirectoryUnavailable("no answer")
+    with pytest.raises(DirectoryUnavailable):
+        sign_in(outside, HANAKO.password, device=mine)
+    outside.failures.clear()
+    assert sign_in(outside, HANAKO.password, device=mine).principal == HANAKO.principal
+    assert outside.attempts.counted["address:192.0.2.7"].attempts == used
+    # Their own budgets hold as ever.
+    for _ in range(20):
+        refused(outside, device=mine)
+    assert refused(outside, device=mine) == "LoginThrottled"
 
 
 def test_right_passwords_and_outages_cost_an_address_nothing() -> None:
