@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.core.entitlements import Access, S3Location
@@ -85,6 +85,24 @@ def test_the_core_never_allows_what_the_stand_in_denies(
     assert not ours(policies, action, resource, context) or stand_ins(policies, action, resource, context)
 
 
+# A condition that is false settles its statement, even beside one that compares nothing.
+FALSE_BESIDE_NONSENSE = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "*", "Resource": "*"},
+            {
+                "Effect": "Deny",
+                "Action": "*",
+                "Resource": "*",
+                "Condition": {"Bool": {"s3:prefix": "true"}, "StringEquals": {"s3:prefix": "a"}},
+            },
+        ],
+    }
+)
+
+
+@example([FALSE_BESIDE_NONSENSE], "s3:GetObject", "arn:aws:s3:::a", dict.fromkeys(KEYS, ""))
 @given(st.lists(POLICIES, min_size=1, max_size=2), *REQUESTS, st.fixed_dictionaries(dict.fromkeys(KEYS, TEXTS)))
 def test_where_everything_is_known_and_compares_the_two_agree(
     policies: list[str], action: str, resource: str, context: dict[str, str | None]

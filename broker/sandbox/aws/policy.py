@@ -74,10 +74,14 @@ class Statement:
             return False
         if resource is not None and not self._covers(resource, context):
             return False
-        try:
-            return all(condition.holds(context, variables=self.variables) for condition in self.conditions)
-        except UndecidableConditionError:
-            return self.effect == "Deny"
+        in_doubt = False
+        for condition in self.conditions:
+            try:
+                if not condition.holds(context, variables=self.variables):
+                    return False  # whatever the others would say
+            except UndecidableConditionError:
+                in_doubt = True
+        return not in_doubt or self.effect == "Deny"
 
     def _covers(self, resource: str, context: RequestContext) -> bool:
         for pattern in self.resources:
