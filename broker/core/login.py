@@ -85,16 +85,16 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
     held: LoginThrottled | None = None
     taken: Budget | None = None
     try:
-        # 1. What was typed has to be something that a directory can be asked.
-        claimed_username = _checked_username(attempt.claimed_username)
-        _check_password(attempt.password)
-        # 2. The address has not tried too often.
+        # 1. The address has not tried too often: nothing else keeps a stranger from filling the audit.
         try:
             take_attempt((address,), None, attempt.origin, ports)
         except LoginThrottled as hold:
             if attempt.device_principal_id is None:
                 raise
             held = hold
+        # 2. What was typed has to be something that a directory can be asked.
+        claimed_username = _checked_username(attempt.claimed_username)
+        _check_password(attempt.password)
         # 3. The name belongs to one person, or to nobody.
         candidate = _find(claimed_username, held, attempt, ports)
         # 4. That person has not been tried too often, by whatever name; the directory would lock the account.

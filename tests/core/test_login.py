@@ -91,7 +91,7 @@ def test_a_name_that_no_directory_can_be_asked_for_is_refused_without_asking(use
     with pytest.raises(LoginRejected) as caught:
         sign_in(outside, username)
     assert caught.value.cause is cause
-    assert outside.calls == ["audit login.rejected"]
+    assert outside.calls == ["attempts.take", "audit login.rejected"]
     assert outside.audit.events[0].reason == str(cause)
 
 
@@ -109,7 +109,7 @@ def test_an_empty_or_endless_password_never_reaches_the_directory(password: str,
     with pytest.raises(LoginRejected) as caught:
         sign_in(outside, "hanako", password)
     assert caught.value.cause is cause
-    assert outside.calls == ["audit login.rejected"]
+    assert outside.calls == ["attempts.take", "audit login.rejected"]
 
 
 def test_names_and_passwords_of_the_greatest_length_are_asked_for() -> None:

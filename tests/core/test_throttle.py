@@ -170,6 +170,16 @@ def test_one_address_may_not_try_everybody() -> None:
     assert answers == ["LoginRejected"] * 50 + ["LoginThrottled"] * 10
 
 
+@pytest.mark.parametrize(("username", "password"), [("", "x"), ("hanako", ""), ("hanako\0", "x")])
+def test_an_address_cannot_fill_the_audit_with_what_no_directory_can_be_asked(username: str, password: str) -> None:
+    outside = Outside()
+    for _ in range(100):
+        with pytest.raises((LoginRejected, LoginThrottled)):
+            sign_in(outside, password, username=username)
+    kinds = [event.kind for event in outside.audit.events]
+    assert kinds == [EventKind.LOGIN_REJECTED] * 50 + [EventKind.LOGIN_THROTTLED]
+
+
 def test_an_address_that_is_used_up_shuts_nobody_out_of_the_browser_they_have_signed_in_with() -> None:
     outside = Outside()
     outside.directory.people.append(OTHER)
