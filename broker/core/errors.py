@@ -218,6 +218,25 @@ class SessionPolicyTooLong(Refusal):
         self.places = tuple(places)
 
 
+class SessionsRevoked(Refusal):
+    """Sessions like the one asked for were revoked a moment ago: one that began now would be denied too.
+
+    Attributes:
+        wait: until a session is taken again.
+    """
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(f"such sessions were revoked just now; from {int(wait.total_seconds())} seconds on they work")
+        self.wait = wait
+
+
+class NothingToRevoke(Refusal):
+    """There is no running session of that id, and no person of that name."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no running session of that id, and nobody of that name")
+
+
 # --- Something we depend on does not answer --------------------------------------------------------------------
 
 
@@ -239,6 +258,10 @@ class TokenServiceUnavailable(Unavailable):
     def __init__(self, problem: str, *, tries: int = 1) -> None:
         super().__init__(problem)
         self.tries = tries
+
+
+class RolePoliciesUnavailable(Unavailable):
+    """AWS IAM did not answer in time, or with an error that says nothing of the role."""
 
 
 class ConsoleSignInUnavailable(Unavailable):
@@ -560,6 +583,51 @@ def _lacks_action(asked: ExchangeAsked, action: str, needed_by: str) -> str:
         f"The trust policy of role {asked.role_name} in account {asked.account} lacks {action}, which {needed_by} needs"
         f" (in every role that trusts this provider): {trust_statement(asked)}"
     )
+
+
+class RolePolicyNotWritten(BrokerError):
+    """The inline policy that denies revoked sessions of a role cannot be written: they go on until it can."""
+
+
+class RolePolicyForeign(RolePolicyNotWritten):
+    """The role has a policy of our name that somebody else wrote or changed. It is left as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the role's inline policy FederationBrokerRevocations is not as the broker wrote it, and was left as it is:"
+            " look at it, and delete it"
+        )
+
+
+class RolePolicyTooLong(RolePolicyNotWritten):
+    """The role's inline policies would be longer than IAM takes.
+
+    Attributes:
+        characters: of ours; with the others of the role where None.
+        limit: of all of them.
+    """
+
+    def __init__(self, characters: int | None, limit: int) -> None:
+        ours = "with those that it has" if characters is None else f"ours alone has {characters} characters, and"
+        super().__init__(
+            f"the role's inline policies would be too long: {ours} IAM takes {limit} characters in all. Revoke the"
+            " sessions of the whole account instead, which takes one short statement, or make the role's other policies"
+            " managed ones"
+        )
+        self.characters = characters
+        self.limit = limit
+
+
+class RolePolicyRefused(RolePolicyNotWritten):
+    """IAM refused.
+
+    Attributes:
+        code: of IAM's error, such as ``AccessDenied`` or ``NoSuchEntity``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"IAM refused to change the role's policy: {code}: {message}")
+        self.code = code
 
 
 # --- The web's own refusals ----------------------------------------------------------------------------------

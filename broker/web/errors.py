@@ -56,6 +56,13 @@ _AWS_REFUSED = lazy_gettext("AWS refused the request")
 _NOT_SET_UP = lazy_gettext("The portal is not set up correctly")
 _SIGN_IN_FAILED = lazy_gettext("We could not sign you in")
 
+_NOT_REVOKED = Answer(
+    502,
+    lazy_gettext("AWS could not be told to end the sessions"),
+    lazy_gettext("They go on until an administrator mends what is wrong with the role in AWS."),
+    _TELL_ADMINISTRATOR,
+)
+
 _CONFIGURATION = Answer(
     status=500,
     title=_NOT_SET_UP,
@@ -108,6 +115,18 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         lazy_gettext("You have been signed out"),
         lazy_gettext("Your account can no longer be used here."),
         lazy_gettext("If you think this is a mistake, ask your administrator."),
+    ),
+    errors.SessionsRevoked: Answer(
+        429,
+        lazy_gettext("Your sessions were just ended"),
+        lazy_gettext("An administrator ended AWS sessions like this one a moment ago. You were given no credentials."),
+        lazy_gettext("Try again in a few seconds. If that surprises you, ask your administrator."),
+    ),
+    errors.NothingToRevoke: Answer(
+        404,
+        lazy_gettext("There is nothing to end"),
+        lazy_gettext("No such session is running, and nobody has that name."),
+        lazy_gettext("Go back to the live sessions and choose one."),
     ),
     errors.EntitlementNotHeld: Answer(
         404,
@@ -201,6 +220,12 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         lazy_gettext("We could not look up your sign-in."),
         _TRY_AGAIN,
     ),
+    errors.RolePoliciesUnavailable: Answer(
+        503,
+        lazy_gettext("AWS does not answer"),
+        lazy_gettext("AWS could not be told to end the sessions yet. It is tried again by itself."),
+        _TRY_AGAIN,
+    ),
     errors.EntitlementsUnavailable: Answer(
         503,
         lazy_gettext("The list of access is not available"),
@@ -236,6 +261,9 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.DurationAboveRole: _SHORTER_ONLY,
     errors.DurationAboveChaining: _SHORTER_ONLY,
     errors.UnexpectedTokenServiceAnswer: Answer(502, _AWS_REFUSED, _NOTHING_ISSUED, _TELL_ADMINISTRATOR),
+    errors.RolePolicyForeign: _NOT_REVOKED,
+    errors.RolePolicyTooLong: _NOT_REVOKED,
+    errors.RolePolicyRefused: _NOT_REVOKED,
     # --- the web's own
     errors.NotSignedIn: Answer(
         401,
@@ -379,7 +407,7 @@ def with_retry(response: Response, error: BrokerError) -> Response:
     """Say when to come back, where that is known."""
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
-    elif isinstance(error, errors.LoginThrottled):
+    elif isinstance(error, errors.LoginThrottled | errors.SessionsRevoked):
         response.headers["Retry-After"] = str(max(1, int(error.wait.total_seconds()) + 1))
     return response
 

@@ -35,6 +35,9 @@ MADE: Final[dict[str, BrokerError]] = {
     "UseNotOffered": errors.UseNotOffered("console"),
     "AttributeUnusable": errors.AttributeUnusable("team", "it is empty"),
     "SessionPolicyTooLong": errors.SessionPolicyTooLong(2049, 2048),
+    "SessionsRevoked": errors.SessionsRevoked(timedelta(seconds=5)),
+    "RolePolicyTooLong": errors.RolePolicyTooLong(10_241, 10_240),
+    "RolePolicyRefused": errors.RolePolicyRefused("AccessDenied", "not authorized"),
     "FilterMalformed": errors.FilterMalformed("since"),
     "GroupNotResolved": errors.GroupNotResolved("Staff", 2),
 }

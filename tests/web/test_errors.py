@@ -36,6 +36,8 @@ FIELDS: dict[str, Any] = {
     "asked": ASKED,
     "problem": "operator's words",
     "answer": errors.TokenServiceAnswer("OperatorsCode", "operator's words", "0000"),
+    "code": "AccessDenied",
+    "message": "operator's words",
     "field": "older",
     "name": "operator's words",
     "matches": 2,

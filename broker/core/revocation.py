@@ -1,0 +1,250 @@
+"""Taking sessions back: what an inline policy of a role has to deny, and which sessions that reaches.
+
+STS cannot recall credentials. A role's inline policy can deny everything to those of its sessions that began before a
+moment (AWS IAM user guide, "Revoke IAM role temporary security credentials"), to all of them, to those of one person
+(``aws:SourceIdentity``) or to those of one session name (``aws:userid``). A session that begins later is not denied.
+
+``aws:TokenIssueTime`` has whole seconds. So a moment is a whole second too, and ``DateLessThan`` is then exact: what
+began within the second before it is denied, what begins with it is not. Since nobody's clock is that of STS, the moment
+lies a few seconds ahead of ours (:data:`CLOCKS_DIFFER`); until it has come nothing is issued to those concerned, and
+they are told to wait (:class:`broker.core.errors.SessionsRevoked`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from broker.core.audit import AuditEvent
+from broker.core.entitlements import LONGEST_SESSION, Grant
+from broker.core.errors import RolePolicyForeign, RolePolicyTooLong
+from broker.core.live_sessions import began_at
+
+POLICY_NAME: Final = "FederationBrokerRevocations"
+"""Of the one inline policy that is the broker's; it touches no other."""
+
+LONGEST_INLINE_POLICIES: Final = 10_240
+"""AWS IAM user guide, "IAM and AWS STS quotas": characters of all inline policies of a role, without white space."""
+
+CLOCKS_DIFFER: Final = timedelta(seconds=5)
+"""How far the clock of STS may be ahead of ours for what it issued just now to be reached. It is measured, and the
+broker warns of less."""
+
+COVERED_FOR: Final = LONGEST_SESSION + timedelta(minutes=30)
+"""After so long nothing that a revocation covers lives: the longest session, and the quarter of an hour in which a
+console sign-in address can be used, twice."""
+
+_MARK: Final = "FederationBrokerRevoked"
+_SECOND: Final = timedelta(seconds=1)
+_MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
+# AWS STS API reference, AssumeRole: RoleSessionName and SourceIdentity; nothing that a pattern or variable is made of.
+_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_ANY_ROLE_ID: Final = "*:"
+
+
+class SubjectKind(StrEnum):
+    """How a policy tells the sessions it means."""
+
+    ROLE = "role"
+    PERSON = "person"
+    SESSION_NAME = "session-name"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """Whose sessions of one role are meant.
+
+    Attributes:
+        kind: all of the role, those of a source identity, or those of a session name.
+        name: the source identity or the session name; empty for all.
+    """
+
+    kind: SubjectKind
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.kind is SubjectKind.ROLE) != (self.name == ""):
+            raise ValueError("a person or session has a name, and the whole role has none")
+        if self.name and not _NAME.fullmatch(self.name):
+            raise ValueError("not a name that STS takes")
+
+
+WHOLE_ROLE: Final = Subject(SubjectKind.ROLE)
+
+Denials = Mapping[Subject, datetime]
+"""Whose sessions of one role are denied, and before which moment they began: aware, UTC, whole seconds."""
+
+
+def moment_of(asked_at: datetime, sessions: Iterable[AuditEvent] = ()) -> datetime:
+    """Before which moment sessions have to have begun to be reached by a revocation.
+
+    Args:
+        asked_at: when it was asked for, by our clock.
+        sessions: those that are to be reached; when they began is known by the clock of STS.
+
+    Returns:
+        a whole second, later than all of them began.
+    """
+    latest = max((began_at(session) + _SECOND for session in sessions), default=asked_at)
+    return _whole_second(max(asked_at + CLOCKS_DIFFER, latest))
+
+
+def merged(*several: Denials) -> Denials:
+    """All of them at once: of two moments for one subject the later counts, so that none lifts another."""
+    found: dict[Subject, datetime] = {}
+    for denials in several:
+        for subject, before in denials.items():
+            found[subject] = max(before, found.get(subject, before))
+    return found
+
+
+def pruned(denials: Denials, now: datetime) -> Denials:
+    """Without those that no living session is covered by any more."""
+    return {subject: before for subject, before in denials.items() if before + COVERED_FOR > now}
+
+
+def covers(denials: Denials, other: Denials) -> bool:
+    """Whether every session that the other denies is denied too."""
+    everybody = denials.get(WHOLE_ROLE)
+    return all(
+        any(known is not None and known >= before for known in (denials.get(subject), everybody))
+        for subject, before in other.items()
+    )
+
+
+def write_policy(denials: Denials) -> str:
+    """The inline policy, minified; those with the same moment share a statement.
+
+    Raises:
+        RolePolicyTooLong: IAM would not take it, whatever else the role has.
+    """
+    if not denials:
+        raise ValueError("a policy without a statement is none: delete it")
+    everybody = denials.get(WHOLE_ROLE)
+    groups: dict[tuple[datetime, SubjectKind], list[str]] = defaultdict(list)
+    for subject, before in sorted(denials.items()):
+        if subject == WHOLE_ROLE or everybody is None or before > everybody:
+            groups[before, subject.kind].append(subject.name)
+    statements = [
+        _statement(number, kind, names, before) for number, ((before, kind), names) in enumerate(sorted(groups.items()))
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
+    if len(document) > LONGEST_INLINE_POLICIES:
+        raise RolePolicyTooLong(len(document), LONGEST_INLINE_POLICIES)
+    return document
+
+
+def _statement(number: int, kind: SubjectKind, names: Sequence[str], before: datetime) -> dict[str, Any]:
+    condition: dict[str, Any] = {"DateLessThan": {"aws:TokenIssueTime": before.strftime(_MOMENT)}}
+    if kind is SubjectKind.PERSON:
+        condition["StringEquals"] = {"aws:SourceIdentity": list(names)}
+    elif kind is SubjectKind.SESSION_NAME:
+        # The id before the colon can be no other than the role's: it is the role's own policy. No name holds a pattern.
+        condition["StringLike"] = {"aws:userid": [_ANY_ROLE_ID + name for name in names]}
+    return {"Sid": f"{_MARK}{number}", "Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
+
+
+def read_policy(document: str) -> Denials:
+    """What an inline policy that :func:`write_policy` made denies.
+
+    Raises:
+        RolePolicyForeign: it made no such policy; whoever did may know why it is there.
+    """
+    try:
+        statements = json.loads(document)["Statement"]
+        found = merged(*(_read_statement(statement) for statement in statements))
+        if write_policy(found) != json.dumps(json.loads(document), separators=(",", ":")):
+            raise RolePolicyForeign
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RolePolicyForeign from error
+    return found
+
+
+def _read_statement(statement: Mapping[str, Any]) -> Denials:
+    condition = statement["Condition"]
+    before = datetime.strptime(condition["DateLessThan"]["aws:TokenIssueTime"], _MOMENT).replace(tzinfo=UTC)
+    if "StringEquals" in condition:
+        names = condition["StringEquals"]["aws:SourceIdentity"]
+        return {Subject(SubjectKind.PERSON, name): before for name in names}
+    if "StringLike" in condition:
+        names = condition["StringLike"]["aws:userid"]
+        return {Subject(SubjectKind.SESSION_NAME, name.removeprefix(_ANY_ROLE_ID)): before for name in names}
+    return {WHOLE_ROLE: before}
+
+
+def _whole_second(moment: datetime) -> datetime:
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return whole if whole == moment else whole + _SECOND
+
+
+class RevocationKind(StrEnum):
+    """What is revoked."""
+
+    PERSON = "person"
+    SESSION = "session"
+    ENTITLEMENT = "entitlement"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is revoked.
+
+    Attributes:
+        kind: of what.
+        id: the immutable id of the person, the grant id of the session, the id of the entitlement, or the account's
+            twelve digits.
+        name: for people to read: the username, also of the session's person; otherwise the id.
+        principal_id: of the person, or of the session's; None for others.
+        role: ARN of the session's role; None for others.
+    """
+
+    kind: RevocationKind
+    id: str
+    name: str
+    principal_id: str | None = None
+    role: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" ({self.id})" if self.name != self.id else "")
+
+    def concerns(self, grant: Grant) -> bool:
+        """Whether a session of that grant would be one of those that are revoked."""
+        match self.kind:
+            case RevocationKind.PERSON:
+                return grant.principal.id == self.id
+            case RevocationKind.SESSION:
+                return (grant.principal.id, grant.role_arn) == (self.principal_id, self.role)
+            case RevocationKind.ENTITLEMENT:
+                return grant.entitlement.id == self.id
+            case RevocationKind.ACCOUNT:
+                return grant.entitlement.account.id == self.id
+
+
+def denials_of(target: Target, sessions: Iterable[AuditEvent], before: datetime) -> Mapping[str, Denials]:
+    """What has to be denied in AWS, by the ARN of the role.
+
+    Args:
+        target: what is revoked.
+        sessions: those that run and are meant (:func:`broker.core.live_sessions.every_running_session`).
+        before: as :func:`moment_of` says.
+    """
+    found: dict[str, dict[Subject, datetime]] = defaultdict(dict)
+    for session in sessions:
+        if session.role is not None:
+            found[session.role][_subject(target, session)] = before
+    return dict(found)
+
+
+def _subject(target: Target, session: AuditEvent) -> Subject:
+    if target.kind is RevocationKind.PERSON:
+        return Subject(SubjectKind.PERSON, session.source_identity or "")
+    if target.kind is RevocationKind.ACCOUNT:
+        return WHOLE_ROLE
+    return Subject(SubjectKind.SESSION_NAME, session.session_name or "")
