@@ -34,11 +34,14 @@ from broker.core.errors import (
     SessionsUnavailable,
 )
 from broker.core.ports import Candidate, Clock, Nobody
+    SecondFactorCause,
+    SecondFactorRejected,
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.settling import LATEST_START, latest_end
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
+from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, Method, Passkey, TotpSeed, no_grace
 
 
 @dataclass
@@ -387,6 +390,12 @@ def person_named(
     username: str,
     display_name: str,
     *groups: DirectoryGroup,
+    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
+        self._check()
+        known = self.kept.get(token_hash)
+        if known is not None and not known.awaits_second_factor:
+            self.kept[token_hash] = replace(known, second_factor=method, second_factor_at=at)
+
     state: LoginCause | None = None,
     attributes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Person:
@@ -471,3 +480,136 @@ class MemoryAttempts:
 
 def _hold(key: str, row: _Counted) -> Hold:
     return Hold(key, row.username, row.attempts, row.held_back, row.since, row.until)
+
+
+@dataclass
+class MemorySecondFactors:
+    enrolled: dict[str, tuple[Factor, TotpSeed | Passkey]] = field(default_factory=dict)
+    codes: set[tuple[str, str]] = field(default_factory=set)
+    trusted: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    asked: dict[str, datetime] = field(default_factory=dict)
+    ceremonies: dict[tuple[str, Ceremony], tuple[Secret, datetime]] = field(default_factory=dict)
+    down: bool = False
+
+    def factors(self, principal_id: str) -> Sequence[Factor]:
+        self._check()
+        return [factor for factor, _ in self._held() if factor.principal_id == principal_id]
+
+    def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:
+        return {
+            one.id: held
+            for one, held in self._held()
+            if one.principal_id == principal_id and isinstance(held, TotpSeed)
+        }
+
+    def passkeys(self, principal_id: str) -> Mapping[str, Passkey]:
+        return {
+            one.id: held for one, held in self._held() if one.principal_id == principal_id and isinstance(held, Passkey)
+        }
+
+    def add(self, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> None:
+        self.asked.setdefault(factor.principal_id, factor.created_at)
+        there = self.factors(factor.principal_id)
+        if only_first and there:
+            raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
+        if len(there) >= MOST_FACTORS:
+            raise SecondFactorRejected(SecondFactorCause.TOO_MANY)
+        known = {held.credential_id for _, held in self._held() if isinstance(held, Passkey)}
+        if isinstance(credential, Passkey) and credential.credential_id in known:
+            raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
+        self.enrolled[factor.id] = factor, credential
+
+    def use_code(self, factor_id: str, step: int, now: datetime) -> bool:
+        self._check()
+        factor, held = self.enrolled[factor_id]
+        assert isinstance(held, TotpSeed)
+        if held.last_step >= step:
+            return False
+        self.enrolled[factor_id] = replace(factor, last_used_at=now), replace(held, last_step=step)
+        return True
+
+    def use_passkey(self, factor_id: str, passkey: Passkey, sign_count: int, now: datetime) -> bool:
+        self._check()
+        factor, held = self.enrolled[factor_id]
+        assert isinstance(held, Passkey)
+        if held.sign_count != passkey.sign_count:
+            return False
+        self.enrolled[factor_id] = replace(factor, last_used_at=now), replace(held, sign_count=sign_count)
+        return True
+
+    def remove(self, principal_id: str, factor_id: str) -> Factor | None:
+        self._check()
+        factor, _ = self.enrolled.get(factor_id, (None, None))
+        if factor is None or factor.principal_id != principal_id:
+            return None
+        del self.enrolled[factor_id]
+        self._forget_browsers(principal_id)
+        if not self.factors(principal_id):
+            self.codes = {code for code in self.codes if code[0] != principal_id}
+        return factor
+
+    def replace_recovery_codes(self, principal_id: str, hashes: Sequence[str]) -> None:
+        self._check()
+        others = {code for code in self.codes if code[0] != principal_id}
+        self.codes = others | {(principal_id, one) for one in hashes}
+
+    def recovery_codes_left(self, principal_id: str) -> int:
+        self._check()
+        return sum(owner == principal_id for owner, _ in self.codes)
+
+    def use_recovery_code(self, principal_id: str, code_hash: str) -> bool:
+        self._check()
+        there = (principal_id, code_hash) in self.codes
+        self.codes.discard((principal_id, code_hash))
+        return there
+
+    def trust_browser(self, token_hash: str, principal_id: str, until: datetime, now: datetime) -> None:
+        self._check()
+        assert until > now
+        self.trusted[token_hash] = principal_id, until
+
+    def is_trusted(self, token_hash: str, principal_id: str, now: datetime) -> bool:
+        self._check()
+        owner, until = self.trusted.get(token_hash, ("", now))
+        return owner == principal_id and until > now
+
+    def first_asked(self, principal_id: str, now: datetime) -> datetime:
+        self._check()
+        return self.asked.setdefault(principal_id, now)
+
+    def reset(self, principal_id: str) -> int:
+        theirs = self.factors(principal_id)
+        for factor in theirs:
+            del self.enrolled[factor.id]
+        self.codes = {code for code in self.codes if code[0] != principal_id}
+        self._forget_browsers(principal_id)
+        self.asked[principal_id] = no_grace()
+        return len(theirs)
+
+    def begin(self, token_hash: str, ceremony: Ceremony, value: Secret, until: datetime, now: datetime) -> Secret:
+        known = self.begun(token_hash, ceremony, now)
+        if known is None:
+            self.ceremonies[token_hash, ceremony] = value, until
+        return known or value
+
+    def begun(self, token_hash: str, ceremony: Ceremony, now: datetime) -> Secret | None:
+        self._check()
+        value, until = self.ceremonies.get((token_hash, ceremony), (None, now))
+        return value if until > now else None
+
+    def end(self, token_hash: str, ceremony: Ceremony) -> bool:
+        self._check()
+        return self.ceremonies.pop((token_hash, ceremony), None) is not None
+
+    def _held(self) -> list[tuple[Factor, TotpSeed | Passkey]]:
+        self._check()
+        return sorted(self.enrolled.values(), key=lambda held: (held[0].created_at, held[0].id))
+
+    def _forget_browsers(self, principal_id: str) -> None:
+        self.trusted = {
+            token: (owner, until) for token, (owner, until) in self.trusted.items() if owner != principal_id
+        }
+
+    def _check(self) -> None:
+        if self.down:
+            raise SessionsUnavailable("the database does not answer")

@@ -27,6 +27,13 @@ class EventKind(StrEnum):
     LOGIN_SUCCEEDED = "login.succeeded"
     LOGIN_REJECTED = "login.rejected"
     LOGIN_THROTTLED = "login.throttled"
+    LOGIN_SECOND_FACTOR_ASKED = "login.second_factor_asked"
+    SECOND_FACTOR_SUCCEEDED = "second_factor.succeeded"
+    SECOND_FACTOR_REJECTED = "second_factor.rejected"
+    SECOND_FACTOR_THROTTLED = "second_factor.throttled"
+    SECOND_FACTOR_ENROLLED = "second_factor.enrolled"
+    SECOND_FACTOR_REMOVED = "second_factor.removed"
+    SECOND_FACTOR_RECOVERY_CODES_MADE = "second_factor.recovery_codes_made"
     SESSION_ENDED = "session.ended"
     ISSUANCE_INTENDED = "issuance.intended"
     ISSUANCE_SUCCEEDED = "issuance.succeeded"
@@ -39,6 +46,7 @@ class EventKind(StrEnum):
     ADMIN_EXPORT_STARTED = "admin.export_started"
     ADMIN_EXPORT_ENDED = "admin.export_ended"
 
+    ADMIN_SECOND_FACTORS_RESET = "admin.second_factors_reset"
 
 # How a grant can end: it has one of these at most, and until then nobody knows whether AWS issued credentials.
 OUTCOMES: Final = (EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED, EventKind.ISSUANCE_EXPIRED)
@@ -91,6 +99,7 @@ class AuditEvent:
 
     kind: EventKind
     time: datetime
+        second_factor: what was used beside the password, or was enrolled or removed.
     id: str = field(default_factory=new_event_id)
     principal_username: str | None = None
     principal_id: str | None = None
@@ -126,6 +135,7 @@ class AuditEvent:
     def __post_init__(self) -> None:
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):
             raise ValueError("audit times must be aware")
+    second_factor: str | None = None
 
     def canonical(self) -> str:
         """The event as canonical JSON: keys sorted, no spaces, ASCII, values strings or integers.

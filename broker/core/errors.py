@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker.core.partitions import PARTITIONS
 
@@ -80,6 +80,173 @@ class LoginThrottled(Refusal):
     def __init__(self, wait: timedelta) -> None:
         super().__init__(f"sign-in held back for {int(wait.total_seconds())} seconds")
         self.wait = wait
+
+
+class SecondFactorCause(StrEnum):
+    """Why a second factor, or its enrolment, was refused. Nothing in it depends on what was typed."""
+
+    WRONG_CODE = "wrong-code"
+    CODE_USED = "code-used"
+    UNKNOWN_PASSKEY = "unknown-passkey"
+    PASSKEY_NOT_ACCEPTED = "passkey-not-accepted"
+    PERSON_NOT_VERIFIED = "person-not-verified"
+    TOO_LATE = "too-late"
+    ENROLLED_MEANWHILE = "enrolled-meanwhile"
+    TOO_MANY = "too-many"
+    NAME_UNUSABLE = "name-unusable"
+
+
+class SecondFactorRejected(Refusal):
+    """A second factor was not accepted, neither as proof nor for enrolment.
+
+    Attributes:
+        factor_cause: why.
+    """
+
+    def __init__(self, factor_cause: SecondFactorCause) -> None:
+        super().__init__(f"second factor refused: {factor_cause}")
+        self.factor_cause = factor_cause
+
+
+class SecondFactorAwaited(Refusal):
+    """The password was right, and the sign-in waits for the second factor: nothing else can be done with it."""
+
+    def __init__(self) -> None:
+        super().__init__("the sign-in waits for its second factor")
+
+
+class SecondFactorNeeded(Refusal):
+    """The entitlement asks for a second factor that was proved recently.
+
+    Attributes:
+        remembered_for: how recently.
+    """
+
+    def __init__(self, remembered_for: timedelta) -> None:
+        super().__init__(
+            f"a second factor is needed that was proved within {int(remembered_for.total_seconds())} seconds"
+        )
+        self.remembered_for = remembered_for
+
+
+class ProofTooOld(Refusal):
+    """What was asked for needs a person who has proved themselves within the last minutes.
+
+    Attributes:
+        back: the page to return to afterwards, a path of the portal.
+    """
+
+    def __init__(self, back: str = "/") -> None:
+        super().__init__("the person has to prove themselves again first")
+        self.back = back
+
+
+class PasswordChangeRejected(Refusal):
+    """A change of password was refused, and nothing was changed.
+
+    Attributes:
+        detail: what the directory answered besides, e.g. ``0000052d``; never what was typed.
+    """
+
+    why: ClassVar[str]
+
+    def __init__(self, *, detail: str | None = None) -> None:
+        super().__init__(f"change of password refused: {self.why}" + (f" ({detail})" if detail else ""))
+        self.detail = detail
+
+
+class CurrentPasswordWrong(PasswordChangeRejected):
+    """The current password, which proves the person, is not the right one."""
+
+    why = "current-password-wrong"
+
+
+class AccountLockedOut(PasswordChangeRejected):
+    """The directory has locked the account after wrong passwords."""
+
+    why = "account-locked"
+
+
+class AccountNotUsable(PasswordChangeRejected):
+    """The account is disabled, has expired, or may not be used now."""
+
+    why = "account-not-usable"
+
+
+class PasswordChangeNotDue(PasswordChangeRejected):
+    """Without a sign-in only a password that has run out is changed, and this one has not."""
+
+    why = "not-due"
+
+
+class PasswordChangeNotAllowed(PasswordChangeRejected):
+    """The directory does not let this person, or the service account for them, change the password."""
+
+    why = "not-allowed"
+
+
+class PasswordChangedTooRecently(PasswordChangeRejected):
+    """The current password is younger than the directory's policy allows."""
+
+    why = "changed-too-recently"
+
+
+class NewPasswordTooShort(PasswordChangeRejected):
+    """The directory's policy wants a longer one.
+
+    Attributes:
+        shortest: in characters; None where the directory does not say.
+    """
+
+    why = "new-password-too-short"
+
+    def __init__(self, shortest: int | None, *, detail: str | None = None) -> None:
+        super().__init__(detail=detail)
+        self.shortest = shortest
+
+
+class NewPasswordTooLong(PasswordChangeRejected):
+    """It is longer than any password that is taken at sign-in.
+
+    Attributes:
+        longest: in bytes of UTF-8.
+    """
+
+    why = "new-password-too-long"
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+
+
+class NewPasswordTooSimple(PasswordChangeRejected):
+    """The directory's policy wants more kinds of characters, or nothing of the person's own name."""
+
+    why = "new-password-too-simple"
+
+
+class NewPasswordUsedBefore(PasswordChangeRejected):
+    """It is the current one, or one of those before."""
+
+    why = "new-password-used-before"
+
+
+class NewPasswordUnusable(PasswordChangeRejected):
+    """It holds a control character, which some servers take for the end of it."""
+
+    why = "new-password-unusable"
+
+
+class NewPasswordsDiffer(PasswordChangeRejected):
+    """The new password was not typed the same twice."""
+
+    why = "new-passwords-differ"
+
+
+class NewPasswordRefused(PasswordChangeRejected):
+    """The directory refused the new password without saying why."""
+
+    why = "new-password-refused"
 
 
 class PrincipalGone(Refusal):
@@ -246,6 +413,10 @@ class Unavailable(BrokerError):
 
 class DirectoryUnavailable(Unavailable):
     """No directory server answered in time, or the service account was refused."""
+
+
+class PasswordChangeUncertain(Unavailable):
+    """The change was sent and not answered, and is never sent twice: it may have been made or not."""
 
 
 class TokenServiceUnavailable(Unavailable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.seals import ChainPoint, Checkpoint, Sign
+from broker.core.second_factor import Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
@@ -329,6 +330,9 @@ class Attempts(Protocol):
 
     def give_back(self, budget: Budget) -> None:
         """Take one attempt out of the count: it was not a wrong password after all."""
+    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
+        """Note that the person of a session has proved a second factor; nothing happens when there is none."""
+
 
     def forget(self, keys: Sequence[str]) -> None:
         """Start to count anew: the directory does too after a right password."""
@@ -338,3 +342,129 @@ class Attempts(Protocol):
 
     def lift(self, key: str) -> Hold | None:
         """Start to count anew at an administrator's wish; what was lifted, None when there was nothing."""
+
+
+class SecondFactors(Protocol):
+    """The store of second factors. Every method raises SessionsUnavailable when the database does not answer."""
+
+    def factors(self, principal_id: str) -> Sequence[Factor]:
+        """What somebody has enrolled, the oldest first; recovery codes are none."""
+
+    def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:
+        """The seeds of somebody's authenticator apps, by the factor's id.
+
+        Raises:
+            SessionsUnavailable: also when they cannot be decrypted.
+        """
+
+    def passkeys(self, principal_id: str) -> Mapping[str, Passkey]:
+        """Somebody's passkeys, by the factor's id."""
+
+    def add(self, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> None:
+        """Enrol something.
+
+        Args:
+            only_first: refuse when the person has any, in one step with looking.
+
+        Raises:
+            SecondFactorRejected: enrolled-meanwhile, also for a passkey that is enrolled already; too-many.
+        """
+
+    def use_code(self, factor_id: str, step: int, now: datetime) -> bool:
+        """Whether a code of that step may be taken: no code of it or of a later step was. It is taken then."""
+
+    def use_passkey(self, factor_id: str, passkey: Passkey, sign_count: int, now: datetime) -> bool:
+        """Whether the passkey still has the count that it was read with; it has the new one then."""
+
+    def remove(self, principal_id: str, factor_id: str) -> Factor | None:
+        """Forget one factor and every browser that was trusted, with the last factor the recovery codes too.
+
+        Returns:
+            The factor; None when there was none.
+        """
+
+    def replace_recovery_codes(self, principal_id: str, hashes: Sequence[str]) -> None:
+        """Make these the only recovery codes of somebody."""
+
+    def recovery_codes_left(self, principal_id: str) -> int:
+        """How many are left."""
+
+    def use_recovery_code(self, principal_id: str, code_hash: str) -> bool:
+        """Whether there was such a code; it is gone then."""
+
+    def trust_browser(self, token_hash: str, principal_id: str, until: datetime, now: datetime) -> None:
+        """Do not ask that person in that browser at sign-in."""
+
+    def is_trusted(self, token_hash: str, principal_id: str, now: datetime) -> bool:
+        """Whether the browser of that token need not be asked at that person's sign-in."""
+
+    def first_asked(self, principal_id: str, now: datetime) -> datetime:
+        """When somebody was first asked to enrol: now, if never before."""
+
+    def reset(self, principal_id: str) -> int:
+        """Forget everything that somebody enrolled and every trusted browser, and end their grace.
+
+        Returns:
+            How many factors there were.
+        """
+
+    def begin(self, token_hash: str, ceremony: Ceremony, value: Secret, until: datetime, now: datetime) -> Secret:
+        """Keep what a browser has to answer to.
+
+        Returns:
+            The value in force: that of a ceremony of this kind which the browser is in the middle of, else the new one.
+        """
+
+    def begun(self, token_hash: str, ceremony: Ceremony, now: datetime) -> Secret | None:
+        """What the browser has to answer to; None when it is not in the middle of that, or no longer."""
+
+    def end(self, token_hash: str, ceremony: Ceremony) -> bool:
+        """Forget what was begun; whether there was something: of two answers at once one alone is taken."""
+
+
+class TotpCodes(Protocol):
+    """Time-based one-time passwords (RFC 6238)."""
+
+    def new_seed(self) -> Secret:
+        """A random seed in base32."""
+
+    def code_at(self, seed: Secret, step: int) -> str:
+        """The code of a step."""
+
+    def enrolment_uri(self, seed: Secret, username: str) -> Secret:
+        """What an authenticator app reads from a QR code."""
+
+
+class Passkeys(Protocol):
+    """WebAuthn, for this portal's host. Challenges are base64url, answers the browser's JSON."""
+
+    def enrolment_options(self, challenge: Secret, person: Principal, known: Sequence[bytes]) -> str:
+        """What the browser needs to make a passkey, as JSON.
+
+        Args:
+            known: credential ids of the person; the same authenticator is not enrolled twice.
+        """
+
+    def enrolled(self, challenge: Secret, answer: Secret) -> Passkey:
+        """The passkey that was made.
+
+        Raises:
+            SecondFactorRejected: the answer does not do.
+        """
+
+    def proof_options(self, challenge: Secret, known: Sequence[bytes]) -> str:
+        """What the browser needs to ask one of those passkeys, as JSON."""
+
+    def credential_id(self, answer: Secret) -> bytes:
+        """Which passkey an answer claims to be of.
+
+        Raises:
+            SecondFactorRejected: it is no answer.
+        """
+
+    def proved(self, challenge: Secret, answer: Secret, passkey: Passkey) -> int:
+        """The new count of the passkey.
+
+        Raises:
+            SecondFactorRejected: the answer does not do.
+        """

@@ -6,8 +6,13 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from broker.core.credentials import Secret
+from broker.core.second_factor import FRESH_FOR, Method
+
+# A sign-in whose second factor is not proved by then begins again with the password.
+UNFINISHED_FOR: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,9 @@ class SignInSession:
         last_seen_at: the latest request.
         reads_audit: whether the directory, when it was last asked, let this person read the audit; counts for
             nothing but that, and only while the directory does not answer.
+        awaits_second_factor: the password alone is proved, and the sign-in is good for nothing but the second factor.
+        second_factor: what was used last beside the password; None when nothing was.
+        second_factor_at: when it was proved; None when it was not, for a trusted browser too.
     """
 
     token_hash: str
@@ -41,10 +49,37 @@ class SignInSession:
     signed_in_at: datetime
     last_seen_at: datetime
     reads_audit: bool = False
+    awaits_second_factor: bool = False
+    second_factor: Method | None = None
+    second_factor_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        proved = self.second_factor is not None and self.second_factor.is_proof
+        if proved != (self.second_factor_at is not None) or (proved and self.awaits_second_factor):
+            raise ValueError("a second factor that is proved has a time, and the sign-in does not wait for it")
 
     def holds_at(self, now: datetime, limits: SessionLimits) -> bool:
         """Whether it has neither idled out nor reached its absolute end."""
-        return now < self.last_seen_at + limits.idle and now < self.signed_in_at + limits.absolute
+        absolute = min(limits.absolute, UNFINISHED_FOR) if self.awaits_second_factor else limits.absolute
+        return now < self.last_seen_at + limits.idle and now < self.signed_in_at + absolute
+
+    @property
+    def proved_at(self) -> datetime:
+        """When the person last proved anything."""
+        return self.second_factor_at or self.signed_in_at
+
+    def has_second_factor_at(self, now: datetime, remembered_for: timedelta) -> bool:
+        """Whether a second factor was proved, not longer ago than that."""
+        return self.second_factor_at is not None and now < self.second_factor_at + remembered_for
+
+    def is_fresh_at(self, now: datetime, *, enrolled: bool) -> bool:
+        """Whether the person has proved themselves within the last minutes.
+
+        Args:
+            now: aware, UTC.
+            enrolled: whether they have a second factor; then the password alone does not do.
+        """
+        return self.has_second_factor_at(now, FRESH_FOR) if enrolled else now < self.proved_at + FRESH_FOR
 
 
 def new_session_token() -> Secret:

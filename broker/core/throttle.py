@@ -60,6 +60,8 @@ class BudgetKind(StrEnum):
     DEVICE = "device"
     NAME = "name"
     ADDRESS = "address"
+    CODE = "code"
+    PASSKEY = "passkey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Budget:
 
     Attributes:
         kind: what the subject is.
-        subject: an immutable id (person, device), a keyed hash (a name that did not resolve), or an address.
+        subject: an immutable id (person, device, code, passkey), a keyed hash (a name that did not resolve), or an
+            address.
         attempts: wrong passwords that are let through.
         window: counting starts anew this long after the latest attempt, as directories do it; for an address after
             the first one, or a busy office would never start anew.

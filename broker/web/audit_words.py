@@ -19,6 +19,13 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.LOGIN_SUCCEEDED: lazy_gettext("Signed in"),
     EventKind.LOGIN_REJECTED: lazy_gettext("Sign-in refused"),
     EventKind.LOGIN_THROTTLED: lazy_gettext("Sign-in held back"),
+    EventKind.LOGIN_SECOND_FACTOR_ASKED: lazy_gettext("Password right, second step asked"),
+    EventKind.SECOND_FACTOR_SUCCEEDED: lazy_gettext("Second step taken"),
+    EventKind.SECOND_FACTOR_REJECTED: lazy_gettext("Second step refused"),
+    EventKind.SECOND_FACTOR_THROTTLED: lazy_gettext("Second step held back"),
+    EventKind.SECOND_FACTOR_ENROLLED: lazy_gettext("Second factor added"),
+    EventKind.SECOND_FACTOR_REMOVED: lazy_gettext("Second factor removed"),
+    EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE: lazy_gettext("Recovery codes made"),
     EventKind.SESSION_ENDED: lazy_gettext("Signed out"),
     EventKind.ISSUANCE_INTENDED: lazy_gettext("Issuance begun"),
     EventKind.ISSUANCE_SUCCEEDED: lazy_gettext("Credentials issued"),
@@ -31,6 +38,7 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.ADMIN_EXPORT_STARTED: lazy_gettext("Audit export begun"),
     EventKind.ADMIN_EXPORT_ENDED: lazy_gettext("Audit export ended"),
 }
+    EventKind.ADMIN_SECOND_FACTORS_RESET: lazy_gettext("Second factors reset"),
 
 FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "kind": lazy_gettext("Event"),
@@ -70,6 +78,7 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
 
 OUTCOME_LABELS: Final[Mapping[Outcome, LazyString]] = {
     Outcome.SUCCEEDED: lazy_gettext("Succeeded"),
+    "second_factor": lazy_gettext("Second factor"),
     Outcome.REFUSED: lazy_gettext("Refused"),
 }
 

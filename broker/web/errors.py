@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import Final
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
-from flask_babel import lazy_gettext
+from flask_babel import gettext, lazy_gettext
 from flask_babel.speaklater import LazyString
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core import errors
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, SecondFactorCause
 from broker.web.language import duration_words
 from broker.web.request_log import describe_exception, logger
 from broker.web.visit import visit
@@ -54,6 +54,8 @@ _BACK_AND_CHOOSE = lazy_gettext("Go back to your access and choose again.")
 _NOTHING_ISSUED = lazy_gettext("You were given no credentials.")
 _AWS_REFUSED = lazy_gettext("AWS refused the request")
 _NOT_SET_UP = lazy_gettext("The portal is not set up correctly")
+_NOT_CHANGED = lazy_gettext("Your password was not changed")
+_CHOOSE_ANOTHER = lazy_gettext("Choose another one.")
 _SIGN_IN_FAILED = lazy_gettext("We could not sign you in")
 
 _NOT_REVOKED = Answer(
@@ -96,6 +98,20 @@ _SHORTER_ONLY = Answer(
     lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
 )
 
+_SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
+    SecondFactorCause.WRONG_CODE: lazy_gettext("The code is not right, or no longer."),
+    SecondFactorCause.CODE_USED: lazy_gettext("This code was used already. Wait for the next one."),
+    SecondFactorCause.UNKNOWN_PASSKEY: lazy_gettext("This passkey is not one of yours here."),
+    SecondFactorCause.PASSKEY_NOT_ACCEPTED: lazy_gettext("The passkey was not accepted."),
+    SecondFactorCause.PERSON_NOT_VERIFIED: lazy_gettext(
+        "The passkey did not ask for a PIN, a fingerprint or a face. It has to."
+    ),
+    SecondFactorCause.TOO_LATE: lazy_gettext("That took too long, or was finished in another tab."),
+    SecondFactorCause.ENROLLED_MEANWHILE: lazy_gettext("Something was set up for your account meanwhile."),
+    SecondFactorCause.TOO_MANY: lazy_gettext("You have as many as there may be. Remove one first."),
+    SecondFactorCause.NAME_UNUSABLE: lazy_gettext("The name is empty or too long."),
+}
+
 ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     # --- a person asked for something they cannot have
     errors.LoginRejected: Answer(
@@ -109,6 +125,111 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         lazy_gettext("Too many attempts"),
         lazy_gettext("After several failed sign-ins, no further one is taken for %(wait)s."),
         lazy_gettext("Wait and try again, or ask your administrator."),
+    ),
+    errors.CurrentPasswordWrong: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The current password is not right."),
+        lazy_gettext("Type it again. Several wrong ones lock the account."),
+    ),
+    errors.AccountLockedOut: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The directory has locked your account after too many wrong passwords."),
+        lazy_gettext("Wait and try again, or ask your administrator to unlock it."),
+    ),
+    errors.AccountNotUsable: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("Your account can no longer be used here, or not at this hour."),
+        lazy_gettext("If you think this is a mistake, ask your administrator."),
+    ),
+    errors.PasswordChangeNotDue: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The directory no longer asks for a new password."),
+        lazy_gettext("Sign in with the password that you have; then you can change it."),
+    ),
+    errors.PasswordChangeNotAllowed: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The directory does not let your password be changed here."),
+        _TELL_ADMINISTRATOR,
+    ),
+    errors.PasswordChangedTooRecently: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("You changed it too recently: the directory wants a password to be used for a while."),
+        lazy_gettext("Try again later, or ask your administrator if somebody else knows it."),
+    ),
+    errors.NewPasswordTooShort: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password is too short: the directory wants %(length)s."),
+        _CHOOSE_ANOTHER,
+    ),
+    errors.NewPasswordTooLong: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password is too long: %(bytes)s bytes are taken, and a Japanese character is three."),
+        _CHOOSE_ANOTHER,
+    ),
+    errors.NewPasswordTooSimple: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password is too simple, or holds a part of your name."),
+        lazy_gettext("Mix capital and small letters, digits and other characters, and leave your name out."),
+    ),
+    errors.NewPasswordUsedBefore: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password is the current one, or one that you have used before."),
+        _CHOOSE_ANOTHER,
+    ),
+    errors.NewPasswordUnusable: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password holds a character that cannot be typed."),
+        _CHOOSE_ANOTHER,
+    ),
+    errors.NewPasswordsDiffer: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext("The new password was not the same both times."),
+        lazy_gettext("Type it twice."),
+    ),
+    errors.NewPasswordRefused: Answer(
+        400,
+        _NOT_CHANGED,
+        lazy_gettext(
+            "The directory refused the new password. Its policy may want one that is longer, less simple or not used"
+            " before, or may forbid this one."
+        ),
+        _CHOOSE_ANOTHER,
+    ),
+    errors.SecondFactorRejected: Answer(
+        400,
+        lazy_gettext("That did not work"),
+        lazy_gettext("%(why)s"),
+        lazy_gettext("Try again, or ask your administrator if you have lost your device and your recovery codes."),
+    ),
+    errors.SecondFactorAwaited: Answer(
+        401,
+        lazy_gettext("One more step"),
+        lazy_gettext("Your password was right, and your sign-in waits for the second step."),
+        lazy_gettext("Finish it in the portal."),
+    ),
+    errors.SecondFactorNeeded: Answer(
+        403,
+        lazy_gettext("A second step is needed"),
+        lazy_gettext("This access asks for a second step that you took within the last %(remembered)s."),
+        lazy_gettext("Take it in the portal, and ask again."),
+    ),
+    errors.ProofTooOld: Answer(
+        403,
+        lazy_gettext("Please confirm that it is you"),
+        lazy_gettext("For this, you have to prove yourself again."),
+        lazy_gettext("Confirm it in the portal, and send it again."),
     ),
     errors.PrincipalGone: Answer(
         401,
@@ -200,6 +321,12 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         lazy_gettext("The directory does not answer"),
         lazy_gettext("We could not ask the directory who you are, so nothing was done."),
         _TRY_AGAIN,
+    ),
+    errors.PasswordChangeUncertain: Answer(
+        503,
+        lazy_gettext("Your password may have been changed"),
+        lazy_gettext("The directory was asked to change it and did not answer."),
+        lazy_gettext("Sign in with the new password first; if that is refused, with the one before."),
     ),
     errors.TokenServiceUnavailable: Answer(503, lazy_gettext("AWS does not answer"), _NOTHING_ISSUED, _TRY_AGAIN),
     errors.ConsoleSignInUnavailable: Answer(
@@ -366,10 +493,26 @@ def _fields(error: BrokerError) -> Mapping[str, str]:
             return {"wait": duration_words(max(_MINUTE, -(-wait // _MINUTE) * _MINUTE))}
         case errors.DurationTooLong(maximum=timedelta() as maximum):
             return {"maximum": duration_words(maximum)}
+        case errors.SecondFactorRejected(factor_cause=SecondFactorCause() as cause):
+            return {"why": str(_SECOND_FACTOR_CAUSES[cause])}
+        case errors.SecondFactorNeeded(remembered_for=timedelta() as remembered_for):
+            return {"remembered": duration_words(remembered_for)}
         case errors.AttributeUnusable(attribute=str() as attribute):
             return {"attribute": attribute}
         case errors.FilterMalformed(field=str() as field):
             return {"field": field}
+        case _:
+            return _password_fields(error)
+
+
+def _password_fields(error: BrokerError) -> Mapping[str, str]:
+    match error:
+        case errors.NewPasswordTooShort(shortest=None):
+            return {"length": gettext("more characters")}
+        case errors.NewPasswordTooShort(shortest=shortest):
+            return {"length": gettext("%(num)d characters or more", num=shortest)}
+        case errors.NewPasswordTooLong(longest=int() as longest):
+            return {"bytes": str(longest)}
         case _:
             return {}
 

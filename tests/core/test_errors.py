@@ -16,6 +16,7 @@ from broker.core.errors import (
     ConfigurationInvalid,
     Fault,
     LoginCause,
+    SecondFactorCause,
     TokenServiceAnswer,
     TokenServiceRefused,
     Unavailable,
@@ -28,6 +29,10 @@ ANSWER = TokenServiceAnswer("AccessDenied", "Not authorized", "req-1")
 MADE: Final[dict[str, BrokerError]] = {
     "LoginRejected": errors.LoginRejected(LoginCause.DISABLED, detail="533"),
     "LoginThrottled": errors.LoginThrottled(timedelta(minutes=3)),
+    "NewPasswordTooShort": errors.NewPasswordTooShort(12),
+    "NewPasswordTooLong": errors.NewPasswordTooLong(1024),
+    "SecondFactorRejected": errors.SecondFactorRejected(SecondFactorCause.WRONG_CODE),
+    "SecondFactorNeeded": errors.SecondFactorNeeded(timedelta(minutes=15)),
     "PrincipalGone": errors.PrincipalGone("A" * 26, LoginCause.UNKNOWN_USERNAME),
     "EntitlementNotHeld": errors.EntitlementNotHeld("home", exists=True),
     "DurationTooShort": errors.DurationTooShort(timedelta(minutes=15)),

@@ -41,6 +41,10 @@ FIELDS: dict[str, Any] = {
     "field": "older",
     "name": "operator's words",
     "matches": 2,
+    "factor_cause": errors.SecondFactorCause.CODE_USED,
+    "remembered_for": timedelta(minutes=15),
+    "shortest": 12,
+    "longest": 1024,
 }
 STATUSES = {401, 400, 403, 404, 405, 409, 413, 429, 500, 502, 503}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, false, insert, or_, select, update
 
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import sign_in_session
 from broker.core.errors import SessionsUnavailable
+from broker.core.second_factor import Method
 from broker.core.sessions import SessionLimits, SignInSession
 
 # Each sign-in adds one and removes up to so many: the table cannot grow, and no sign-in pays for all of them.
@@ -48,6 +49,9 @@ class SqlSessions:
                     signed_in_at=session.signed_in_at,
                     last_seen_at=session.last_seen_at,
                     reads_audit=session.reads_audit,
+                    awaits_second_factor=session.awaits_second_factor,
+                    second_factor=session.second_factor,
+                    second_factor_at=session.second_factor_at,
                 )
             )
 
@@ -60,7 +64,10 @@ class SqlSessions:
         statement = select(sign_in_session).where(sign_in_session.c.token_hash == token_hash)
         with self._database.reading(SessionsUnavailable) as connection:
             row = connection.execute(statement).mappings().one_or_none()
-        return None if row is None else SignInSession(**row)
+        if row is None:
+            return None
+        method = row["second_factor"]
+        return SignInSession(**{**row, "second_factor": None if method is None else Method(method)})
 
     def touch(self, token_hash: str, now: datetime) -> None:
         """Note a request, unless one was noted within the last 30 seconds; never goes back in time.
@@ -87,6 +94,20 @@ class SqlSessions:
         with self._database.writing(SessionsUnavailable) as connection:
             connection.execute(
                 update(sign_in_session).where(kept.token_hash == token_hash).values(reads_audit=reads_audit)
+            )
+
+    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
+        """Note a proof; a sign-in that waits for it is not finished so.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = sign_in_session.c
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(
+                update(sign_in_session)
+                .where(kept.token_hash == token_hash, kept.awaits_second_factor.is_(false()))
+                .values(second_factor=method, second_factor_at=at)
             )
 
     def end(self, token_hash: str) -> None:

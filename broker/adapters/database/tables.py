@@ -60,6 +60,7 @@ audit_event: Final = Table(
     Column("granted_duration_seconds", Integer),
     Column("sts_region", ExactText),
     Column("sts_tries", Integer),
+    Column("second_factor", ExactText),
 )
 
 # The distinct words of some columns of the events: a search for a part of a word reads these, never the events.
@@ -165,6 +166,59 @@ def _any_of(*kinds: EventKind) -> str:
 def _event_index(name: str, *columns: str, where: str, unique: bool = False) -> None:
     Index(
         name,
+    Column("awaits_second_factor", Boolean, nullable=False, server_default=false()),
+    Column("second_factor", ExactText),
+    Column("second_factor_at", UtcTime),
+)
+
+# Authenticator apps have a seed (encrypted) and a last step, passkeys the rest.
+second_factor: Final = Table(
+    "second_factor",
+    metadata,
+    Column("id", ExactText, primary_key=True),
+    Column("principal_id", ExactText, nullable=False, index=True),
+    Column("kind", ExactText, nullable=False),
+    Column("name", ExactText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime),
+    Column("seed", LargeBinary),
+    Column("last_step", BigInteger),
+    Column("credential_id", LargeBinary, unique=True),
+    Column("public_key", LargeBinary),
+    Column("sign_count", BigInteger),
+)
+
+recovery_code: Final = Table(
+    "recovery_code",
+    metadata,
+    Column("principal_id", ExactText, primary_key=True),
+    Column("code_hash", ExactText, primary_key=True),
+)
+
+trusted_browser: Final = Table(
+    "trusted_browser",
+    metadata,
+    Column("token_hash", ExactText, primary_key=True),
+    Column("principal_id", ExactText, nullable=False, index=True),
+    Column("until", UtcTime, nullable=False, index=True),
+)
+
+# When somebody who has no second factor was first asked for one; also the row that enrolments of one person queue at.
+second_factor_asked: Final = Table(
+    "second_factor_asked",
+    metadata,
+    Column("principal_id", ExactText, primary_key=True),
+    Column("first_asked_at", UtcTime, nullable=False),
+)
+
+# What a browser is in the middle of: a challenge, or the seed of an app that is not confirmed yet (encrypted).
+second_factor_ceremony: Final = Table(
+    "second_factor_ceremony",
+    metadata,
+    Column("token_hash", ExactText, primary_key=True),
+    Column("ceremony", ExactText, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("until", UtcTime, nullable=False, index=True),
         *(audit_event.c[column] for column in columns),
         unique=unique,
         postgresql_where=text(where),

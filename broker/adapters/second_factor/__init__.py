@@ -1,0 +1,1 @@
+"""Second factors: codes of authenticator apps (pyotp) and passkeys (webauthn)."""

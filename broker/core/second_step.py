@@ -1,0 +1,284 @@
+"""Use case: the second step of a sign-in, or of something in the portal that asks for it again."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from broker.core.audit import AuditEvent, EventKind, Origin
+from broker.core.credentials import Secret
+from broker.core.errors import LoginThrottled, SecondFactorCause, SecondFactorRejected
+from broker.core.ports import Attempts, AuditLog, Clock, Passkeys, SecondFactors, Sessions, TotpCodes
+from broker.core.principal import Principal
+from broker.core.second_factor import (
+    CEREMONY_LASTS,
+    Ceremony,
+    Method,
+    Mode,
+    SecondFactorPolicy,
+    factor_budget,
+    hash_recovery_code,
+    matching_steps,
+    read_code,
+)
+from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_session_token
+from broker.core.throttle import BudgetKind, ThrottleLimits
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactorPorts:
+    """What second factors need.
+
+    Attributes:
+        throttle: for its window.
+        recovery_key: for hashes of recovery codes; at least 32 bytes, kept outside the database.
+    """
+
+    factors: SecondFactors
+    totp: TotpCodes
+    passkeys: Passkeys
+    sessions: Sessions
+    attempts: Attempts
+    audit: AuditLog
+    limits: SessionLimits
+    throttle: ThrottleLimits
+    policy: SecondFactorPolicy
+    recovery_key: bytes = field(repr=False)
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is at it, in which browser.
+
+    Attributes:
+        principal: fresh from the directory, of that session.
+        session: whole, or waiting for the second factor.
+    """
+
+    principal: Principal
+    session: SignInSession
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a proved second factor leads to.
+
+    Attributes:
+        session: whole.
+        token: of a new session, for the cookie, where the sign-in waited; None where the old one goes on.
+        trusted_browser: for the cookie of a browser that is not to be asked again; None when it is to.
+    """
+
+    session: SignInSession
+    token: Secret | None
+    trusted_browser: Secret | None
+
+
+def prove_code(person: Person, typed: Secret, ports: SecondFactorPorts, *, trust: bool) -> Proof:
+    """Take a code of an authenticator app, or a recovery code.
+
+    Args:
+        person: who typed it.
+        typed: as it was typed.
+        ports: what it needs.
+        trust: do not ask this browser at sign-in, if the policy allows that.
+
+    Raises:
+        LoginThrottled: too many attempts; recorded once a minute.
+        SecondFactorRejected: recorded, with its cause.
+        AuditUnavailable: it could not be recorded; then nothing is proved.
+        SessionsUnavailable: no answer.
+    """
+    _take(person, BudgetKind.CODE, ports)
+    try:
+        method = _code_method(person.principal.id, typed, ports)
+    except SecondFactorRejected as refusal:
+        record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=str(refusal.factor_cause))
+        raise
+    return _proved(person, method, BudgetKind.CODE, ports, trust=trust)
+
+
+def passkey_question(person: Person, ports: SecondFactorPorts) -> str | None:
+    """What the browser needs to ask the person's passkeys, as JSON; None when there are none.
+
+    Raises:
+        SessionsUnavailable: no answer.
+    """
+    known = ports.factors.passkeys(person.principal.id)
+    if not known:
+        return None
+    challenge = begin(person.session, Ceremony.PROVE_PASSKEY, new_challenge(), ports)
+    return ports.passkeys.proof_options(challenge, [one.credential_id for one in known.values()])
+
+
+def prove_passkey(person: Person, answer: Secret, ports: SecondFactorPorts, *, trust: bool) -> Proof:
+    """Take the answer of a passkey.
+
+    Args:
+        person: whose browser sent it.
+        answer: JSON, as the browser made it.
+        ports: what it needs.
+        trust: do not ask this browser at sign-in, if the policy allows that.
+
+    Raises:
+        LoginThrottled: too many attempts; recorded once a minute.
+        SecondFactorRejected: recorded, with its cause.
+        AuditUnavailable: it could not be recorded; then nothing is proved.
+        SessionsUnavailable: no answer.
+    """
+    _take(person, BudgetKind.PASSKEY, ports)
+    try:
+        _check_passkey(person, answer, ports)
+    except SecondFactorRejected as refusal:
+        reason = str(refusal.factor_cause)
+        record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=reason, method=Method.PASSKEY)
+        raise
+    return _proved(person, Method.PASSKEY, BudgetKind.PASSKEY, ports, trust=trust)
+
+
+def finish(person: Person, method: Method, ports: SecondFactorPorts) -> tuple[SignInSession, Secret | None]:
+    """Note what was proved just now; a sign-in that waited for it goes on as a whole one, under a new token.
+
+    Raises:
+        AuditUnavailable: it could not be recorded; then the sign-in is not finished.
+        SessionsUnavailable: no answer.
+    """
+    now = ports.clock()
+    session = replace(person.session, awaits_second_factor=False, second_factor=method, second_factor_at=now)
+    if not person.session.awaits_second_factor:
+        ports.sessions.note_second_factor(session.token_hash, method, now)
+        return session, None
+    record(person, EventKind.LOGIN_SUCCEEDED, ports, method=method)
+    token = new_session_token()
+    session = replace(session, token_hash=hash_token(token), last_seen_at=now)
+    ports.sessions.end(person.session.token_hash)
+    ports.sessions.create(session, ports.limits)
+    return session, token
+
+
+def enrol_by(principal: Principal, ports: SecondFactorPorts, now: datetime) -> datetime | None:
+    """When somebody without a second factor has to have one; None when they need not.
+
+    Raises:
+        DirectoryUnavailable: the groups that need one could not be looked up.
+        SessionsUnavailable: no answer.
+    """
+    policy = ports.policy
+    if policy.mode is not Mode.REQUIRED or not policy.is_required_for(principal):
+        return None
+    return ports.factors.first_asked(principal.id, now) + policy.grace
+
+
+def new_challenge() -> Secret:
+    """256 random bits in base64url; WebAuthn level 2 section 13.4.3 asks for at least 128."""
+    return Secret(secrets.token_urlsafe(32))
+
+
+def begin(session: SignInSession, ceremony: Ceremony, value: Secret, ports: SecondFactorPorts) -> Secret:
+    """What that browser has to answer to: what it is in the middle of, else the value.
+
+    Raises:
+        SessionsUnavailable: no answer.
+    """
+    now = ports.clock()
+    return ports.factors.begin(session.token_hash, ceremony, value, now + CEREMONY_LASTS, now)
+
+
+def record(
+    person: Person,
+    kind: EventKind,
+    ports: SecondFactorPorts,
+    *,
+    method: str | None = None,
+    reason: str | None = None,
+    attempts: int | None = None,
+    throttle_key: str | None = None,
+) -> None:
+    """Write down what the person did.
+
+    Raises:
+        AuditUnavailable: it could not be written.
+    """
+    ports.audit.append(
+        AuditEvent(
+            kind=kind,
+            time=ports.clock(),
+            principal_id=person.principal.id,
+            principal_username=person.principal.username,
+            source_address=person.origin.source_address,
+            user_agent=person.origin.user_agent,
+            reference_id=person.origin.reference_id,
+            reason=reason,
+            attempts=attempts,
+            throttle_key=throttle_key,
+            second_factor=method,
+        )
+    )
+
+
+def _take(person: Person, kind: BudgetKind, ports: SecondFactorPorts) -> None:
+    budget = factor_budget(kind, person.principal.id, ports.throttle.window)
+    now = ports.clock()
+    held = ports.attempts.take(budget, person.principal.username, now)
+    if held is None:
+        return
+    if held.unreported is not None:
+        reason = f"{kind} budget used up"
+        kind_of_event = EventKind.SECOND_FACTOR_THROTTLED
+        record(person, kind_of_event, ports, reason=reason, attempts=held.unreported, throttle_key=budget.key)
+    raise LoginThrottled(held.until - now)
+
+
+def _code_method(principal_id: str, typed: Secret, ports: SecondFactorPorts) -> Method:
+    method, code = read_code(typed)
+    if method is Method.RECOVERY_CODE:
+        if not ports.factors.use_recovery_code(
+            principal_id, hash_recovery_code(ports.recovery_key, principal_id, code)
+        ):
+            raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
+        return method
+    now = ports.clock()
+    found = [
+        (factor_id, step)
+        for factor_id, seed in ports.factors.seeds(principal_id).items()
+        for step in matching_steps(code, seed.seed, ports.totp.code_at, now)
+    ]
+    if not found:
+        raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
+    if not any(ports.factors.use_code(factor_id, step, now) for factor_id, step in found):
+        raise SecondFactorRejected(SecondFactorCause.CODE_USED)
+    return method
+
+
+def _check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> None:
+    token_hash = person.session.token_hash
+    challenge = ports.factors.begun(token_hash, Ceremony.PROVE_PASSKEY, ports.clock())
+    # A challenge is answered once, rightly or wrongly (WebAuthn level 2 section 13.4.3).
+    if not ports.factors.end(token_hash, Ceremony.PROVE_PASSKEY) or challenge is None:
+        raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
+    claimed = ports.passkeys.credential_id(answer)
+    for factor_id, passkey in ports.factors.passkeys(person.principal.id).items():
+        if passkey.credential_id == claimed:
+            count = ports.passkeys.proved(challenge, answer, passkey)
+            if not ports.factors.use_passkey(factor_id, passkey, count, ports.clock()):
+                raise SecondFactorRejected(SecondFactorCause.PASSKEY_NOT_ACCEPTED)
+            return
+    raise SecondFactorRejected(SecondFactorCause.UNKNOWN_PASSKEY)
+
+
+def _proved(person: Person, method: Method, kind: BudgetKind, ports: SecondFactorPorts, *, trust: bool) -> Proof:
+    record(person, EventKind.SECOND_FACTOR_SUCCEEDED, ports, method=method)
+    ports.attempts.forget([factor_budget(kind, person.principal.id, ports.throttle.window).key])
+    waited = person.session.awaits_second_factor
+    session, token = finish(person, method, ports)
+    browser: Secret | None = None
+    lasts = ports.policy.trust_browser_for
+    # Only at a sign-in, and never with a recovery code: the device that would be trusted may be the lost one.
+    if trust and waited and lasts and method is not Method.RECOVERY_CODE:
+        browser = new_session_token()
+        now = ports.clock()
+        ports.factors.trust_browser(hash_token(browser), person.principal.id, now + lasts, now)
+    return Proof(session=session, token=token, trusted_browser=browser)

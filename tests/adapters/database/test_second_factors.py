@@ -1,0 +1,242 @@
+"""The SecondFactors port behaves the same on SQLite, on PostgreSQL, and in the memory of other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text
+
+from broker.adapters.database.engine import Database
+from broker.adapters.database.second_factors import SqlSecondFactors
+from broker.adapters.database.tables import metadata
+from broker.core.credentials import Secret
+from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
+from broker.core.ports import SecondFactors
+from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, FactorKind, Passkey, TotpSeed, no_grace
+from tests.adapters.database.events import NOON
+from tests.fakes import MemorySecondFactors
+
+KEY = b"k" * 32
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+LATER = NOON + timedelta(minutes=5)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+def store(request: pytest.FixtureRequest) -> Iterator[SecondFactors]:
+    if request.param == "memory":
+        yield MemorySecondFactors()
+        return
+    database = Database(request.getfixturevalue(f"{request.param}_url"))
+    yield SqlSecondFactors(database, KEY)
+    database.dispose()
+
+
+@pytest.fixture
+def sql_store(database: Database) -> SqlSecondFactors:
+    return SqlSecondFactors(database, KEY)
+
+
+def app(number: int = 1, owner: str = "HANA") -> Factor:
+    return Factor(f"app-{number}", owner, FactorKind.TOTP, f"電話 {number}", NOON + timedelta(seconds=number))
+
+
+def key(number: int = 1, owner: str = "HANA") -> Factor:
+    return Factor(f"key-{number}", owner, FactorKind.PASSKEY, "Key", NOON + timedelta(minutes=number))
+
+
+def seed(step: int = 100) -> TotpSeed:
+    return TotpSeed(Secret(SEED), step)
+
+
+def passkey(number: int = 1, count: int = 0) -> Passkey:
+    return Passkey(bytes([0, 255, number]), b"\x00cose\xff", count)
+
+
+def cause_of(store: SecondFactors, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> str:
+    with pytest.raises(SecondFactorRejected) as refused:
+        store.add(factor, credential, only_first=only_first)
+    return refused.value.factor_cause
+
+
+def test_what_was_enrolled_comes_back_the_oldest_first_with_its_credential(store: SecondFactors) -> None:
+    store.add(key(), passkey(count=7), only_first=False)
+    store.add(app(), seed(), only_first=False)
+    store.add(app(2, owner="KEN"), seed(), only_first=True)
+
+    assert store.factors("HANA") == [app(), key()]
+    assert store.seeds("HANA")["app-1"].seed.reveal() == SEED
+    assert store.seeds("HANA")["app-1"].last_step == 100
+    assert store.passkeys("HANA") == {"key-1": passkey(count=7)}
+    assert store.factors("NOBODY") == []
+    assert store.seeds("NOBODY") == {}
+
+
+def test_the_first_enrolment_of_an_unfinished_sign_in_is_refused_where_something_is_there(store: SecondFactors) -> None:
+    store.add(app(), seed(), only_first=True)
+    assert cause_of(store, app(2), seed(), only_first=True) == SecondFactorCause.ENROLLED_MEANWHILE
+    assert store.factors("HANA") == [app()]
+
+
+def test_the_same_passkey_is_not_enrolled_twice_for_anybody(store: SecondFactors) -> None:
+    store.add(key(), passkey(), only_first=False)
+    assert cause_of(store, key(2, "KEN"), passkey(), only_first=False) == SecondFactorCause.ENROLLED_MEANWHILE
+    assert store.factors("KEN") == []
+
+
+def test_nobody_enrols_without_end(store: SecondFactors) -> None:
+    for number in range(MOST_FACTORS):
+        store.add(key(number), passkey(number), only_first=False)
+    assert cause_of(store, key(99), passkey(99), only_first=False) == SecondFactorCause.TOO_MANY
+
+
+def test_a_code_is_taken_once_and_none_before_it_afterwards(store: SecondFactors) -> None:
+    store.add(app(), seed(100), only_first=True)
+
+    assert not store.use_code("app-1", 100, LATER)
+    assert store.use_code("app-1", 102, LATER)
+    assert not store.use_code("app-1", 102, LATER)
+    assert not store.use_code("app-1", 101, LATER)
+    assert store.factors("HANA") == [replace(app(), last_used_at=LATER)]
+
+
+def test_a_passkey_changes_its_count_only_from_the_one_it_was_read_with(store: SecondFactors) -> None:
+    store.add(key(), passkey(count=3), only_first=True)
+
+    assert store.use_passkey("key-1", passkey(count=3), 4, LATER)
+    assert not store.use_passkey("key-1", passkey(count=3), 5, LATER)
+    assert store.passkeys("HANA")["key-1"].sign_count == 4
+    assert store.factors("HANA")[0].last_used_at == LATER
+
+
+def test_recovery_codes_are_used_once_and_belong_to_one_person(store: SecondFactors) -> None:
+    store.replace_recovery_codes("HANA", ["a", "b"])
+    store.replace_recovery_codes("KEN", ["a"])
+
+    assert not store.use_recovery_code("HANA", "c")
+    assert store.use_recovery_code("HANA", "a")
+    assert not store.use_recovery_code("HANA", "a")
+    assert (store.recovery_codes_left("HANA"), store.recovery_codes_left("KEN")) == (1, 1)
+    store.replace_recovery_codes("HANA", ["d", "e", "f"])
+    assert not store.use_recovery_code("HANA", "b")
+    assert store.recovery_codes_left("HANA") == 3
+
+
+def test_a_factor_is_removed_by_its_owner_alone_and_the_recovery_codes_go_with_the_last(store: SecondFactors) -> None:
+    store.add(app(), seed(), only_first=True)
+    store.add(key(), passkey(), only_first=False)
+    store.replace_recovery_codes("HANA", ["a"])
+    store.trust_browser("t", "HANA", LATER, NOON)
+
+    assert store.remove("KEN", "app-1") is None
+    assert store.is_trusted("t", "HANA", NOON)
+    assert store.remove("HANA", "app-1") == app()
+    assert store.remove("HANA", "app-1") is None
+    assert not store.is_trusted("t", "HANA", NOON)
+    assert store.recovery_codes_left("HANA") == 1
+    assert store.remove("HANA", "key-1") == key()
+    assert store.recovery_codes_left("HANA") == 0
+
+
+def test_a_browser_is_trusted_for_one_person_until_its_time_is_over(store: SecondFactors) -> None:
+    store.trust_browser("t", "HANA", LATER, NOON)
+
+    assert store.is_trusted("t", "HANA", NOON)
+    assert not store.is_trusted("t", "KEN", NOON)
+    assert not store.is_trusted("other", "HANA", NOON)
+    assert not store.is_trusted("t", "HANA", LATER)
+
+
+def test_who_was_first_asked_when_is_kept(store: SecondFactors) -> None:
+    assert store.first_asked("HANA", NOON) == NOON
+    assert store.first_asked("HANA", LATER) == NOON
+    assert store.first_asked("KEN", LATER) == LATER
+
+
+def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors) -> None:
+    for owner in ("HANA", "KEN"):
+        number = len(owner)
+        store.add(app(number, owner), seed(), only_first=True)
+        store.add(key(number, owner), passkey(number), only_first=False)
+        store.replace_recovery_codes(owner, ["a"])
+        store.trust_browser(f"t-{owner}", owner, LATER, NOON)
+
+    assert store.reset("HANA") == 2
+    assert store.factors("HANA") == []
+    assert store.recovery_codes_left("HANA") == 0
+    assert not store.is_trusted("t-HANA", "HANA", NOON)
+    assert store.first_asked("HANA", LATER) == no_grace()
+    assert len(store.factors("KEN")) == 2
+    assert store.is_trusted("t-KEN", "KEN", NOON)
+    assert store.reset("NEVER-SEEN") == 0
+    assert store.first_asked("NEVER-SEEN", LATER) == no_grace()
+
+
+def test_a_browser_answers_to_what_it_was_first_shown_until_that_ends(store: SecondFactors) -> None:
+    shown = store.begin("t", Ceremony.ENROL_TOTP, Secret("one"), LATER, NOON)
+    again = store.begin("t", Ceremony.ENROL_TOTP, Secret("two"), LATER, NOON)
+    other = store.begin("t", Ceremony.PROVE_PASSKEY, Secret("three"), LATER, NOON)
+
+    assert (shown.reveal(), again.reveal(), other.reveal()) == ("one", "one", "three")
+    begun = store.begun("t", Ceremony.ENROL_TOTP, NOON)
+    assert begun is not None
+    assert begun.reveal() == "one"
+    assert store.end("t", Ceremony.PROVE_PASSKEY)
+    assert not store.end("t", Ceremony.PROVE_PASSKEY)
+    assert store.begun("t", Ceremony.ENROL_TOTP, LATER) is None
+    assert store.begun("u", Ceremony.ENROL_TOTP, NOON) is None
+    assert store.begin("t", Ceremony.ENROL_TOTP, Secret("four"), LATER + timedelta(minutes=5), LATER).reveal() == "four"
+
+
+def together(times: int, call: object) -> list[object]:
+    assert callable(call)
+    with ThreadPoolExecutor(times) as pool:
+        return [future.result() for future in [pool.submit(call) for _ in range(times)]]
+
+
+def test_of_many_uses_of_one_code_at_once_one_is_taken(sql_store: SqlSecondFactors) -> None:
+    sql_store.add(app(), seed(), only_first=True)
+    sql_store.replace_recovery_codes("HANA", ["a"])
+
+    assert sum(map(bool, together(8, lambda: sql_store.use_code("app-1", 101, NOON)))) == 1
+    assert sum(map(bool, together(8, lambda: sql_store.use_recovery_code("HANA", "a")))) == 1
+
+
+def test_of_many_first_enrolments_at_once_one_is_made(sql_store: SqlSecondFactors) -> None:
+    numbers = iter(range(8))
+
+    def enrol() -> bool:
+        number = next(numbers)
+        try:
+            sql_store.add(key(number), passkey(number), only_first=True)
+        except SecondFactorRejected:
+            return False
+        return True
+
+    assert sum(map(bool, together(8, enrol))) == 1
+    assert len(sql_store.factors("HANA")) == 1
+
+
+def test_no_table_holds_a_seed_or_a_challenge_in_clear(database: Database, sql_store: SqlSecondFactors) -> None:
+    sql_store.add(app(), seed(), only_first=True)
+    sql_store.begin("t", Ceremony.ENROL_TOTP, Secret("JBSWY3DPPENDING"), LATER, NOON)
+
+    with database.reading(SessionsUnavailable) as connection:
+        kept = [repr(row) for table in metadata.tables.values() for row in connection.execute(select(table))]
+    assert len(kept) == 3
+    assert "JBSWY3DP" not in "".join(kept)
+
+
+def test_a_seed_is_read_only_in_its_own_row_and_under_its_own_key(database: Database) -> None:
+    store = SqlSecondFactors(database, KEY)
+    store.add(app(), seed(), only_first=True)
+
+    with pytest.raises(SessionsUnavailable, match=r"seed app-1 of HANA cannot be decrypted.*secret_file"):
+        SqlSecondFactors(database, b"o" * 32).seeds("HANA")
+    with database.writing(SessionsUnavailable) as connection:
+        connection.execute(text("UPDATE second_factor SET principal_id = 'EVE'"))
+    with pytest.raises(SessionsUnavailable, match="cannot be decrypted"):
+        store.seeds("EVE")
