@@ -158,9 +158,8 @@ def test_a_session_that_began_later_by_the_clock_of_sts_is_reached_too() -> None
 
 
 def test_each_target_says_what_it_means() -> None:
-    elsewhere = issued(
-        role="arn:aws:iam::111122223333:role/path/Reports", source_identity=PEOPLE[1], session_name="bob"
-    )
+    other_role = "arn:aws:iam::111122223333:role/path/Reports"
+    elsewhere = issued(role=other_role, source_identity=PEOPLE[1], session_name="bob")
     sessions = [issued(), elsewhere]
 
     def of(kind: RevocationKind) -> object:

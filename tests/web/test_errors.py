@@ -94,7 +94,8 @@ def test_every_error_is_a_page_and_json_in_both_languages(kind: type[BrokerError
     assert program.get_json()["reference"] == reference
     assert program.get_json()["error"] == about.code
     assert "operator's words" not in html + program.get_data(as_text=True)
-    assert ("Retry-After" in page.headers) == isinstance(error, errors.Unavailable | errors.LoginThrottled)
+    comes_back = errors.Unavailable | errors.LoginThrottled | errors.SessionsRevoked
+    assert ("Retry-After" in page.headers) == isinstance(error, comes_back)
 
 
 def test_an_error_names_what_a_person_can_do_something_about(world: World) -> None:
