@@ -23,6 +23,7 @@ PEOPLE: Final = (
     DemoPerson("dave", "Dave-demo-2026", "the account is disabled"),
     DemoPerson("erin", "Erin-demo-2026", "an administrator: sees the audit", admin=True),
     DemoPerson("audrey", "Audrey-demo-2026", "an auditor: reads the audit, administers nothing"),
+    DemoPerson("frank", "Frank-demo-2026", "has to change the password at sign-in"),
     DemoPerson("hanako", "Hanako-demo-2026", "山田 花子, a Japanese name"),
     DemoPerson("o'neil(ops)$1", "Pat-demo-2026", "a name with characters special to LDAP and IAM"),
 )

@@ -11,6 +11,7 @@ from broker.sandbox.directory.entries import Attribute, Entry, Tree
 from broker.sandbox.directory.identifiers import domain_sid_of, guid_of, rid_of, with_rid
 from broker.sandbox.directory.ldif import LdifError, Record
 from broker.sandbox.directory.names import DistinguishedName, InvalidName, prepared
+from broker.sandbox.directory.password_rules import HISTORY
 from broker.sandbox.directory.schema import (
     CONSTRUCTED_ATTRIBUTES,
     PASSWORD_ATTRIBUTES,
@@ -23,6 +24,8 @@ from broker.sandbox.directory.schema import (
 _WELL_KNOWN_RIDS: Final = {"domain admins": 512, "domain users": 513, "domain guests": 514}
 _FIRST_RID: Final = 1101
 _WORKED_OUT: Final = CONSTRUCTED_ATTRIBUTES | {"memberof", "directreports"}
+# Clear or a hash, and hashes alone.
+_KEPT_PASSWORDS: Final = frozenset({"userpassword", HISTORY.lower()})
 _ACCOUNT_DEFAULTS: Final = {"sAMAccountType": 805306368, "userAccountControl": 512, "primaryGroupID": 513}
 _GROUP_DEFAULTS: Final = {"sAMAccountType": 268435456, "groupType": -2147483646}
 """A normal user account in Domain Users; a global security group ([MS-SAMR] 2.2.1.9, [MS-ADTS] 2.2.12)."""
@@ -72,7 +75,7 @@ def _checked(record: Record) -> Entry:
     held: dict[str, dict[Hashable, bytes]] = {}
     for attribute, value in (*record.values, *((kind, value.encode()) for kind, value in name.rdns[0])):
         key = attribute.lower()
-        if key in _WORKED_OUT or key in PASSWORD_ATTRIBUTES - {"userpassword"}:
+        if key in _WORKED_OUT or key in PASSWORD_ATTRIBUTES - _KEPT_PASSWORDS:
             raise LdifError(record.line, f"{attribute} is not loaded from LDIF")
         wanted = comparable(syntax_of(key), value)
         if wanted is None:
@@ -85,9 +88,15 @@ def _checked(record: Record) -> Entry:
     entry = Entry(name, {key: Attribute(names[key], tuple(values.values())) for key, values in held.items()})
     if "objectclass" not in held:
         raise LdifError(record.line, "the entry has no objectClass")
-    if "userpassword" in held and not entry.is_a("user"):
-        raise LdifError(record.line, "only entries of the class user have a password")
+    _check_passwords(entry, record.line)
     return entry
+
+
+def _check_passwords(entry: Entry, line: int) -> None:
+    if not all(passwords.is_hash(value.decode(errors="replace")) for value in entry.values(HISTORY)):
+        raise LdifError(line, f"a value of {HISTORY} is no hash")
+    if entry.values("userPassword") and not entry.is_a("user"):
+        raise LdifError(line, "only entries of the class user have a password")
 
 
 def _completed(bare: Tree, now: datetime) -> Iterator[Entry]:

@@ -1,7 +1,8 @@
 """What a modify operation does to an entry, and who may do it (RFC 4511 section 4.6; [MS-ADTS] 3.1.1.5.3).
 
-Members of Directory Operators may write everything that the directory does not keep by itself. Anybody may change
-their own password, by deleting the old value of unicodePwd and adding the new one in one request.
+Members of Directory Operators may write everything that the directory does not keep by itself. Whoever is bound may
+change a password, their own or anybody's, by deleting the old value of unicodePwd and adding the new one in one
+request: knowing the old one is all it takes, since Active Directory gives "Change Password" to Everyone by default.
 """
 
 from collections.abc import Hashable, Sequence
@@ -13,6 +14,7 @@ from broker.sandbox.directory.accounts import PasswordPolicy, filetime, is_locke
 from broker.sandbox.directory.entries import Entry, Tree
 from broker.sandbox.directory.ldif import is_attribute
 from broker.sandbox.directory.messages import Change, ChangeKind
+from broker.sandbox.directory.password_rules import PasswordRules
 from broker.sandbox.directory.results import OperationRefused, ResultCode
 from broker.sandbox.directory.schema import (
     PASSWORD_ATTRIBUTES,
@@ -21,9 +23,6 @@ from broker.sandbox.directory.schema import (
     is_single_valued,
     syntax_of,
 )
-
-MINIMUM_PASSWORD_LENGTH: Final = 8
-"""In characters."""
 
 _UNICODE_PASSWORD: Final = "unicodepwd"  # noqa: S105 - an attribute's name
 _REQUIRED: Final = frozenset({"samaccountname", "useraccountcontrol", "primarygroupid", "pwdlastset"})
@@ -46,8 +45,7 @@ def changed(tree: Tree, actor: Entry, target: Entry, changes: Sequence[Change], 
     secret = [change for change in changes if change.attribute.lower() == _UNICODE_PASSWORD]
     others = [change for change in changes if change.attribute.lower() != _UNICODE_PASSWORD]
     is_operator = actor.name in tree.chain("memberOf", tree.operators)
-    is_own_change = actor.name == target.name and not others and _is_change(secret)
-    if not (is_operator or is_own_change):
+    if not (is_operator or (_is_change(secret) and not others)):
         raise OperationRefused(
             ResultCode.INSUFFICIENT_ACCESS_RIGHTS,
             "00002098: SecErr: DSID-03150F94, problem 4003 (INSUFF_ACCESS_RIGHTS), data 0",
@@ -77,10 +75,13 @@ def _with_password(tree: Tree, target: Entry, secret: Sequence[Change], now: dat
             raise OperationRefused(ResultCode.CONSTRAINT_VIOLATION, _password_text("00000775"))
         if not passwords.matches(given[0].encode(), target.text("userPassword")):
             raise WrongOldPassword
-    if len(given[-1]) < MINIMUM_PASSWORD_LENGTH:
+    rules = PasswordRules.of(tree.root)
+    if not (rules.allow_change(target, given[-1], now) if is_change else rules.allow(target, given[-1])):
         raise OperationRefused(ResultCode.CONSTRAINT_VIOLATION, _password_text("0000052D"))
-    return target.with_values("userPassword", passwords.hashed(given[-1].encode())).with_values(
-        "pwdLastSet", filetime(now)
+    return (
+        rules.remembering(target)
+        .with_values("userPassword", passwords.hashed(given[-1].encode()))
+        .with_values("pwdLastSet", filetime(now))
     )
 
 

@@ -39,6 +39,7 @@ def _listed() -> dict[str, tuple[str, Syntax, bool]]:
     one_integer = """
         userAccountControl pwdLastSet accountExpires lockoutTime badPwdCount badPasswordTime primaryGroupID groupType
         sAMAccountType lockoutThreshold lockOutObservationWindow lockoutDuration maxPwdAge minPwdAge minPwdLength
+        pwdHistoryLength pwdProperties
         uidNumber gidNumber instanceType systemFlags countryCode lastLogonTimestamp
         msDS-User-Account-Control-Computed primaryGroupToken
     """
@@ -53,7 +54,7 @@ def _listed() -> dict[str, tuple[str, Syntax, bool]]:
         ("objectSid", Syntax.SID, True),
         ("tokenGroups sIDHistory", Syntax.SID, False),
         ("objectGUID thumbnailPhoto unicodePwd", Syntax.OCTETS, True),
-        ("jpegPhoto userCertificate userPassword", Syntax.OCTETS, False),
+        ("jpegPhoto userCertificate userPassword ntPwdHistory", Syntax.OCTETS, False),
     ]
     return {name.lower(): (name, syntax, single) for names, syntax, single in groups for name in names.split()}
 

@@ -58,7 +58,7 @@ def test_ldapsearch_pages_and_selects(directory: RunningDirectory, transport: li
     paged = ["-E", "pr=3/noprompt", "-LLL", "-b", ROOT, "(objectClass=user)", "1.1"]
     done = run(directory.ca_file, "ldapsearch", *transport, *bind, *paged)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("dn:") == 10
+    assert done.stdout.count("dn:") == 11
     critical = run(directory.ca_file, "ldapsearch", *transport, *bind, "-e", "!1.2.3.4", "-b", ROOT)
     assert "result: 12 Critical extension is unavailable" in critical.stdout
 

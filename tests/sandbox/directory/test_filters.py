@@ -96,7 +96,7 @@ def found(company: Tree, text: str) -> set[str]:
     return {entry.text("sAMAccountName") or entry.text("name") for entry in company.entries.values() if matches(entry)}
 
 
-PEOPLE = {"alice", "bob", "carol", "dave", "erin", "audrey", "hanako", "o'neil(ops)$1"}
+PEOPLE = {"alice", "bob", "carol", "dave", "erin", "frank", "audrey", "hanako", "o'neil(ops)$1"}
 SERVICES = {"svc-broker", "operator"}
 
 
@@ -110,7 +110,7 @@ SERVICES = {"svc-broker", "operator"}
         ("(objectCategory=organizationalUnit)", {"People", "Groups", "Services"}),
         ("(|(sAMAccountName=alice)(sAMAccountName=bob))", {"alice", "bob"}),
         ("(&(objectClass=user)(!(department=Falcon Engineering))(telephoneNumber=*))",
-         {"carol", "dave", "erin", "audrey", "hanako", "o'neil(ops)$1"}),
+         {"carol", "dave", "erin", "frank", "audrey", "hanako", "o'neil(ops)$1"}),
         ("(&(objectClass=user)(!(telephoneNumber=*)))", SERVICES),
         ("(cn=al*da*ms)", {"alice"}),
         ("(cn=*花*)", {"hanako"}),
@@ -120,7 +120,7 @@ SERVICES = {"svc-broker", "operator"}
         ("(sAMAccountName=o'neil\\28ops\\29$1)", {"o'neil(ops)$1"}),
         ("(cn~=alice  adams)", {"alice"}),
         ("(cn=ＡＬＩＣＥ adams)", {"alice"}),
-        ("(&(objectClass=user)(sn>=E)(sn<=J))", {"erin", "audrey"}),
+        ("(&(objectClass=user)(sn>=E)(sn<=J))", {"erin", "frank", "audrey"}),
         ("(&(objectClass=user)(userAccountControl>=514)(userAccountControl<=66048))", {"dave"} | SERVICES),
         ("(userAccountControl:1.2.840.113556.1.4.803:=2)", {"dave"}),
         ("(userAccountControl:1.2.840.113556.1.4.804:=65538)", {"dave"} | SERVICES),

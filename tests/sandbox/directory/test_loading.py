@@ -31,6 +31,7 @@ def test_the_company_has_the_people_and_groups_of_the_demo(company: Tree) -> Non
         "carol": "Carol Clark",
         "dave": "Dave Dunn",
         "erin": "Erin Evans",
+        "frank": "Frank Foster",
         "audrey": "Audrey Ito",
         "hanako": "山田 花子",
         "o'neil(ops)$1": "Pat O'Neil, Jr. (Ops) * \\ #1",
@@ -53,7 +54,8 @@ def test_every_account_of_the_company_has_the_attributes_that_active_directory_g
         assert entry.text("objectCategory").endswith(",CN=Schema,CN=Configuration,DC=corp,DC=example")
         if entry.is_a("user"):
             assert entry.number("sAMAccountType") == 805306368
-            assert entry.number("pwdLastSet") == filetime(NOW)
+            must_change = entry.text("sAMAccountName") == "frank"
+            assert entry.number("pwdLastSet") == (0 if must_change else filetime(NOW))
             assert entry.number("primaryGroupID") == 513
 
 

@@ -1,4 +1,5 @@
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import ldap3
@@ -193,8 +194,66 @@ def test_nobody_sets_a_password_without_the_right_to(directory: RunningDirectory
     alice = bound(directory, "alice@corp.example", "Alice-demo-2026")
     assert not alice.extend.microsoft.modify_password(ALICE, "Without-proof-1")
     assert alice.result["result"] == 50
-    assert not alice.extend.microsoft.modify_password(BOB, "Another-2026!", "Bob-demo-2026")
-    assert alice.result["result"] == 50
+    service = bound(directory, "svc-broker@corp.example", "broker-service-demo-2026")
+    assert not service.extend.microsoft.modify_password(BOB, "Without-proof-1")
+    assert service.result["result"] == 50
+
+
+def test_whoever_is_bound_changes_a_password_that_they_know(own_directory: RunningDirectory) -> None:
+    operator = bound(own_directory, *OPERATOR)
+    assert modify(operator, BOB, "pwdLastSet", ldap3.MODIFY_REPLACE, "0") == 0
+    service = bound(own_directory, "svc-broker@corp.example", "broker-service-demo-2026")
+    assert not service.extend.microsoft.modify_password(BOB, "Another-2026!", "guess")
+    assert (service.result["result"], service.result["message"][:8]) == (19, "00000056")
+    assert service.extend.microsoft.modify_password(BOB, "Another-2026!", "Bob-demo-2026")
+    assert bound(own_directory, "bob@corp.example", "Another-2026!").bound
+
+
+@pytest.mark.parametrize(
+    ("new", "code"),
+    [
+        ("only-small-letters", "0000052D"),
+        ("Three-Kinds", ""),
+        ("three 3 kinds", ""),
+        ("12345678!", "0000052D"),
+        ("Xx-bob-123", "0000052D"),
+        ("Xx-BROWN-123", "0000052D"),
+        ("合言葉Aa合言葉", ""),
+        ("Bob-demo-2026", "0000052D"),
+    ],
+)
+def test_a_new_password_has_three_kinds_of_characters_and_nothing_of_the_name(
+    tmp_path: Path, new: str, code: str
+) -> None:
+    with running_directory(tmp_path) as running:
+        bob = bound(running, "bob@corp.example", "Bob-demo-2026")
+        assert bob.extend.microsoft.modify_password(BOB, new, "Bob-demo-2026") is not bool(code)
+        assert bob.result["message"][:8] == code
+
+
+def test_passwords_used_before_are_refused_after_a_restart_too(tmp_path: Path) -> None:
+    passwords = ["Bob-demo-2026", *(f"Another-{number}-2026" for number in range(5))]
+    with running_directory(tmp_path) as running:
+        bob = bound(running, "bob@corp.example", passwords[0])
+        for old, new in pairwise(passwords[:5]):
+            assert bob.extend.microsoft.modify_password(BOB, new, old), bob.result
+    with running_directory(tmp_path) as running:
+        bob = bound(running, "bob@corp.example", passwords[4])
+        assert raw(bob, BOB, "ntPwdHistory") == []
+        for used in passwords[1:5]:
+            assert not bob.extend.microsoft.modify_password(BOB, used, passwords[4])
+            assert bob.result["message"][:8] == "0000052D"
+        assert bob.extend.microsoft.modify_password(BOB, passwords[5], passwords[4])
+
+
+def test_a_password_is_used_for_as_long_as_the_domain_wants_unless_it_has_to_be_changed(tmp_path: Path) -> None:
+    ldif = company_with(tmp_path / "company.ldif", minPwdAge=-864_000_000_000)
+    with running_directory(tmp_path / "state", ldif=ldif) as running:
+        bob = bound(running, "bob@corp.example", "Bob-demo-2026")
+        assert not bob.extend.microsoft.modify_password(BOB, "Another-2026!", "Bob-demo-2026")
+        assert bob.result["message"][:8] == "0000052D"
+        assert modify(bound(running, *OPERATOR), BOB, "pwdLastSet", ldap3.MODIFY_REPLACE, "0") == 0
+        assert bob.extend.microsoft.modify_password(BOB, "Another-2026!", "Bob-demo-2026"), bob.result
 
 
 @pytest.mark.parametrize(

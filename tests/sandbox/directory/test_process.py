@@ -239,7 +239,7 @@ def test_many_clients_are_served_at_once(directory: RunningDirectory) -> None:
         try:
             for _ in range(5):
                 client = bound(directory, "alice@corp.example", "Alice-demo-2026")
-                assert len(entries(client, "(objectClass=user)", "cn")) == 10
+                assert len(entries(client, "(objectClass=user)", "cn")) == 11
                 client.unbind()
         except Exception as error:  # noqa: BLE001 - reported by the test itself
             faults.append(error)
