@@ -20,6 +20,7 @@ from broker.web import (
     issue,
     keys_view,
     language,
+    password,
     request_log,
     saml,
     sessions_view,
@@ -67,6 +68,7 @@ def create_app(portal: Portal) -> Flask:
     errors.register(app)
     for room in (
         sign_in,
+        password,
         home,
         issue,
         audit_view,

@@ -174,6 +174,7 @@ class Broker:
                 }
             ),
             clock_problem=token_service.clock_problem,
+            change_passwords=settings.directory.change_passwords,
             clock=utc_now,
             templates=resource("templates"),
             demo=bool(demo_people),

@@ -64,6 +64,7 @@ bind_password_file = "bind-password"
 user_bases = ["OU=People,DC=corp,DC=example"]
 group_base = "OU=Groups,DC=corp,DC=example"
 domains = [{{ name = "corp.example", netbios = "CORP" }}]
+change_passwords = true
 
 [attributes]
 department = "department"

@@ -293,6 +293,9 @@ class DirectorySettings:
     member_attribute: str = setting(
         "The attribute of a group that lists its members; absent: the kind's own.", _text, ""
     )
+    change_passwords: bool = setting(
+        "Let people change their directory password in the portal, one that has run out too.", _truth, default=False
+    )
     connect_timeout: timedelta = setting("How long a server may take to accept.", read_duration, timedelta(seconds=3))
     operation_timeout: timedelta = setting(
         "How long a server may take to answer one request.", read_duration, timedelta(seconds=5)

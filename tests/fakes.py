@@ -25,23 +25,27 @@ from broker.core.entitlements import Catalogue, Grant
 from broker.core.errors import (
     AuditUnavailable,
     BrokerError,
+    CurrentPasswordWrong,
     DirectoryUnavailable,
     EntitlementsUnavailable,
     GroupNotResolved,
     LoginCause,
     LoginRejected,
+    NewPasswordTooShort,
+    NewPasswordUsedBefore,
     PrincipalGone,
-    SessionsUnavailable,
-)
-from broker.core.ports import Candidate, Clock, Nobody
     SecondFactorCause,
     SecondFactorRejected,
+    SessionsUnavailable,
+)
+from broker.core.login import PASSWORD_RUN_OUT
+from broker.core.ports import Candidate, Clock, Nobody
 from broker.core.principal import DirectoryGroup, Principal
+from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, Method, Passkey, TotpSeed, no_grace
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.settling import LATEST_START, latest_end
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
-from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, Method, Passkey, TotpSeed, no_grace
 
 
 @dataclass
@@ -57,6 +61,9 @@ class FixedClock:
         self.now += by
 
 
+SHORTEST_PASSWORD = 8
+
+
 @dataclass
 class Person:
     """An entry of the directory; ``state`` is why it may not be used, None when it may."""
@@ -68,11 +75,14 @@ class Person:
 
 @dataclass
 class MemoryDirectory:
+    """``refuses_change`` is raised instead of changing a password."""
+
     people: list[Person] = field(default_factory=list)
     groups: list[DirectoryGroup] = field(default_factory=list)
     down: bool = False
     lockout: LockoutPolicy | None = None
     tried: int = 0
+    refuses_change: BrokerError | None = None
 
     def find(self, claimed_username: str) -> Candidate:
         person = self._find(claimed_username)
@@ -88,6 +98,29 @@ class MemoryDirectory:
         if person.state is not None:
             raise LoginRejected(person.state, principal=person.principal)
         return person.principal
+
+    def candidate_by_id(self, principal_id: str) -> Candidate:
+        self.check()
+        for person in self.people:
+            if person.principal.id == principal_id:
+                return Candidate(person.principal, self.lockout, person)
+        raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+
+    def change_password(self, candidate: Candidate, current: Secret, new: Secret) -> None:
+        self.check()
+        person = candidate.handle
+        assert isinstance(person, Person)
+        if self.refuses_change is not None:
+            raise self.refuses_change
+        if current.reveal() != person.password:
+            raise CurrentPasswordWrong
+        if len(new.reveal()) < SHORTEST_PASSWORD:
+            raise NewPasswordTooShort(SHORTEST_PASSWORD)
+        if new.reveal() == person.password:
+            raise NewPasswordUsedBefore
+        person.password = new.reveal()
+        if person.state in PASSWORD_RUN_OUT:
+            person.state = None
 
     def principal_by_id(self, principal_id: str) -> Principal:
         self.check()
@@ -357,15 +390,24 @@ class MemorySessions:
         if known := self.kept.get(token_hash):
             self.kept[token_hash] = replace(known, reads_audit=reads_audit)
 
+    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
+        self._check()
+        known = self.kept.get(token_hash)
+        if known is not None and not known.awaits_second_factor:
+            self.kept[token_hash] = replace(known, second_factor=method, second_factor_at=at)
+
     def end(self, token_hash: str) -> None:
         self._check()
         self.kept.pop(token_hash, None)
 
     def end_all(self, principal_id: str) -> int:
+        return self.end_others(principal_id, "")
+
+    def end_others(self, principal_id: str, token_hash: str) -> int:
         self._check()
-        theirs = [token_hash for token_hash, known in self.kept.items() if known.principal_id == principal_id]
-        for token_hash in theirs:
-            del self.kept[token_hash]
+        theirs = [key for key, known in self.kept.items() if known.principal_id == principal_id and key != token_hash]
+        for key in theirs:
+            del self.kept[key]
         return len(theirs)
 
     def _check(self) -> None:
@@ -390,12 +432,6 @@ def person_named(
     username: str,
     display_name: str,
     *groups: DirectoryGroup,
-    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
-        self._check()
-        known = self.kept.get(token_hash)
-        if known is not None and not known.awaits_second_factor:
-            self.kept[token_hash] = replace(known, second_factor=method, second_factor_at=at)
-
     state: LoginCause | None = None,
     attributes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Person:

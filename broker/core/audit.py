@@ -35,6 +35,9 @@ class EventKind(StrEnum):
     SECOND_FACTOR_REMOVED = "second_factor.removed"
     SECOND_FACTOR_RECOVERY_CODES_MADE = "second_factor.recovery_codes_made"
     SESSION_ENDED = "session.ended"
+    PASSWORD_INTENDED = "password.intended"  # noqa: S105 - the name of an event, not a password
+    PASSWORD_CHANGED = "password.changed"  # noqa: S105 - as above
+    PASSWORD_REJECTED = "password.rejected"  # noqa: S105 - as above
     ISSUANCE_INTENDED = "issuance.intended"
     ISSUANCE_SUCCEEDED = "issuance.succeeded"
     ISSUANCE_REJECTED = "issuance.rejected"

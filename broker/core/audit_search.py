@@ -35,7 +35,9 @@ class Outcome(StrEnum):
 
 _KINDS: Final = {
     Outcome.SUCCEEDED: tuple(
-        kind for kind in EventKind if kind.endswith((".succeeded", ".redirected", ".downloaded", ".uploaded"))
+        kind
+        for kind in EventKind
+        if kind.endswith((".succeeded", ".changed", ".redirected", ".downloaded", ".uploaded"))
     ),
     Outcome.REFUSED: tuple(kind for kind in EventKind if kind.endswith((".rejected", ".throttled"))),
 }

@@ -88,6 +88,26 @@ class Directory(Protocol):
             DirectoryUnavailable: no answer.
         """
 
+    def candidate_by_id(self, principal_id: str) -> Candidate:
+        """The person of an immutable id, in whatever state the account is; no password is tried.
+
+        Raises:
+            PrincipalGone: deleted or out of reach.
+            DirectoryUnavailable: no answer.
+        """
+
+    def change_password(self, candidate: Candidate, current: Secret, new: Secret) -> None:
+        """Change a password; the current one is the proof. One server is asked, once.
+
+        Args:
+            candidate: found just now, whose current password :meth:`prove` has just confirmed.
+
+        Raises:
+            PasswordChangeRejected: one of its children; nothing was changed.
+            PasswordChangeUncertain: the request was sent and not answered.
+            DirectoryUnavailable: no server could be asked, or the service account was refused.
+        """
+
     def principal_by_id(self, principal_id: str) -> Principal:
         """Read a person afresh by the immutable id, through the service account.
 
@@ -312,6 +332,9 @@ class Sessions(Protocol):
 
     def end_all(self, principal_id: str) -> int:
         """Forget all sessions of a person; how many there were."""
+
+    def end_others(self, principal_id: str, token_hash: str) -> int:
+        """Forget all sessions of a person but that one; how many there were."""
 
 
 class Attempts(Protocol):

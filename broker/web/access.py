@@ -13,6 +13,7 @@ from broker.core.principal import Principal
 from broker.core.sessions import SignInSession
 from broker.web import csrf
 from broker.web.errors import log_error
+from broker.web.password_proof import opens_the_page
 from broker.web.portal import current_portal
 from broker.web.sessions import load_session
 from broker.web.visit import current_origin, visit
@@ -29,6 +30,9 @@ OPEN_ENDPOINTS: Final = frozenset(
     }
 )
 """Answered without a sign-in session; everything else is closed."""
+
+PROOF_ENDPOINTS: Final = frozenset({"password.change"})
+"""Closed too, but open to browsers in which a password has turned out to have run out: nobody signs in with one."""
 
 COOKIELESS_ENDPOINTS: Final = frozenset({"saml.single_sign_on"})
 """Take a POST from other sites and look at no cookie, so there is nothing that a forged request could use."""
@@ -49,7 +53,7 @@ def guard() -> None:
     if "Transfer-Encoding" in request.headers:
         # No browser sends a form in chunks, and of one longer than the limit only the beginning would be read.
         raise RequestMalformed
-    closed = endpoint not in OPEN_ENDPOINTS
+    closed = endpoint not in OPEN_ENDPOINTS and not (endpoint in PROOF_ENDPOINTS and opens_the_page())
     if closed and load_session() is None:
         raise NotSignedIn
     if request.method not in {"GET", "HEAD"} and endpoint not in COOKIELESS_ENDPOINTS:

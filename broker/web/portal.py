@@ -48,6 +48,7 @@ class Portal:
         form_action_origins: where a form of ours may end up after redirects (AWS sign-in and console), for the CSP.
         secret_key: at least 32 random bytes, the same on every node; keys for each purpose are derived from it.
         readiness: name of a check and what is wrong, None when nothing is.
+        change_passwords: whether people may change the directory password here.
         clock_problem: what is wrong with our clock, as far as AWS tells; None when nothing is.
         templates: the folder of the Jinja templates.
         demo: shows ``demo_people`` on the sign-in page.
@@ -74,6 +75,7 @@ class Portal:
     clock_problem: Callable[[], str | None]
     clock: Clock
     templates: Path
+    change_passwords: bool = False
     demo: bool = False
     demo_people: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 

@@ -27,6 +27,7 @@ from broker.web import access, errors
 from broker.web.cards import entitlement_names
 from broker.web.device import known_principal_id, set_device_cookie
 from broker.web.own_path import HOME, own_path, this_path
+from broker.web.password import lead_to_change
 from broker.web.portal import current_portal
 from broker.web.sessions import clear_session_cookie, forget_session, load_session, set_session_cookie
 from broker.web.visit import current_origin, visit
@@ -60,7 +61,9 @@ def login() -> WerkzeugResponse:
         signed_in = log_in(attempt, portal.login)
     except (LoginRejected, LoginThrottled) as rejection:
         errors.log_error(rejection)
-        return errors.error_json(rejection) if errors.wants_json() else _sign_in_page(rejection)
+        if errors.wants_json():
+            return errors.error_json(rejection)
+        return lead_to_change(rejection, request.form.get("next", "")) or _sign_in_page(rejection)
     if earlier is not None:
         portal.sessions.end(earlier.token_hash)
         access.record(

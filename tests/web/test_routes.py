@@ -12,6 +12,7 @@ CONTRACT = {
     "/": {"GET"},
     "/login": {"GET", "POST"},
     "/logout": {"POST"},
+    "/password": {"GET", "POST"},
     "/language": {"POST"},
     "/issue/<entitlement_id>/credentials": {"POST"},
     "/issue/<entitlement_id>/console": {"POST"},
@@ -52,6 +53,7 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
     assert {rule.rule for rule in CLOSED} == {
         "/",
         "/logout",
+        "/password",
         "/issue/<entitlement_id>/credentials",
         "/issue/<entitlement_id>/console",
         "/admin/audit",

@@ -209,6 +209,7 @@ class World:
                 "sealing_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
+                "change_passwords": True,
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",
                 "company": "Example Corporation",

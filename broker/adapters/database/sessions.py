@@ -128,3 +128,14 @@ class SqlSessions:
         statement = delete(sign_in_session).where(sign_in_session.c.principal_id == principal_id)
         with self._database.writing(SessionsUnavailable) as connection:
             return connection.execute(statement).rowcount
+
+    def end_others(self, principal_id: str, token_hash: str) -> int:
+        """Forget all sessions of a person but that one; how many there were.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = sign_in_session.c
+        statement = delete(sign_in_session).where(kept.principal_id == principal_id, kept.token_hash != token_hash)
+        with self._database.writing(SessionsUnavailable) as connection:
+            return connection.execute(statement).rowcount

@@ -39,7 +39,7 @@ def active_directory_state(entry: Entry, now: datetime) -> LoginCause | None:
     if flags & _ACCOUNT_DISABLED:
         return LoginCause.DISABLED
     expires = entry.number("accountExpires") or 0
-    if expires not in _NEVER and _moment(expires) <= now:
+    if expires not in _NEVER and moment(expires) <= now:
         return LoginCause.ACCOUNT_EXPIRED
     # lockoutTime stays after the lock-out has ended, so the server's own sum goes first.
     locked = computed & _LOCKED_OUT if computed is not None else entry.number("lockoutTime") or 0
@@ -78,6 +78,6 @@ def _is_locked_until(written: str, now: datetime) -> bool:
     return moment <= _UNIX_EPOCH or now < moment
 
 
-def _moment(ticks: int) -> datetime:
+def moment(ticks: int) -> datetime:
     """A Windows FILETIME: tenths of a microsecond since 1601; beyond the year 9999 it is that year's end."""
     return _WINDOWS_EPOCH + timedelta(microseconds=max(0, min(ticks, _LAST_TICK)) // 10)

@@ -112,6 +112,35 @@ class Connection:
             # The frames of the error hold what was sent.
             raise _failed("bind", error) from error.with_traceback(None)
 
+    def change_unicode_password(self, dn: str, current: Secret, new: Secret, deadline: float) -> Message:
+        """Change a password of Active Directory; whatever the server answers is returned.
+
+        Raises:
+            ConnectionFailed: no answer; whether the server changed it is unknown.
+        """
+        return self._ask(
+            lambda number: messages.unicode_password_change(number, dn, current, new),
+            messages.MODIFY_RESPONSE,
+            deadline,
+        )
+
+    def modify_password(self, dn: str, current: Secret, new: Secret, deadline: float) -> Message:
+        """Change a password by RFC 3062; whatever the server answers is returned.
+
+        Raises:
+            ConnectionFailed: no answer; whether the server changed it is unknown.
+        """
+        return self._ask(
+            lambda number: messages.password_modify(number, dn, current, new), messages.EXTENDED_RESPONSE, deadline
+        )
+
+    def _ask(self, build: Callable[[int], bytes], kind: int, deadline: float) -> Message:
+        try:
+            return self._receive(self._send(build, deadline), kind, deadline)
+        except (OSError, MalformedAnswer) as error:
+            # The frames of the error hold what was sent.
+            raise _failed("change of password", error) from error.with_traceback(None)
+
     def search(self, search: Search, deadline: float) -> SearchAnswer:
         """Search; values that the server returns piecemeal (``member;range=0-1499``) are fetched to the end.
 

@@ -33,16 +33,19 @@ from broker.adapters.directory.messages import (
     equals,
     everything,
 )
+from broker.adapters.directory.password_change import PasswordChanges
 from broker.adapters.directory.people import EntryUnusable, id_filter, person_attributes, principal_of
 from broker.adapters.directory.servers import Server, Servers
 from broker.adapters.directory.usernames import one_spelling, questions
 from broker.core.credentials import Secret
 from broker.core.errors import (
+    CurrentPasswordWrong,
     DirectoryUnavailable,
     Fault,
     GroupNotResolved,
     LoginCause,
     LoginRejected,
+    NewPasswordUnusable,
     PrincipalGone,
     SettingsInvalid,
 )
@@ -67,7 +70,7 @@ class _Found:
 
     entry: Entry
     server: Server
-    claimed_username: str
+    claimed_username: str | None
 
 
 def _now() -> datetime:
@@ -110,6 +113,7 @@ class LdapDirectory:
         self._servers = Servers(config, bind_password)
         self._groups = group_reader(config, self._search_whole)
         self._lockouts = LockoutPolicies(config, self._search_whole)
+        self._passwords = PasswordChanges(config, self._servers, self._search_whole, clock)
         self._people = compiled(self._schema.user_filter)
         self._all_groups = compiled(self._schema.group_filter)
         active_directory = config.kind is DirectoryKind.ACTIVE_DIRECTORY
@@ -135,12 +139,7 @@ class LdapDirectory:
             DirectoryUnavailable: no answer.
         """
         entry, server = self._find(claimed_username)
-        lockout, _ = self._servers.read(
-            lambda connection, deadline: self._lockouts.policy_of(entry, connection, deadline)
-        )
-        return Candidate(
-            principal=self._principal(entry), lockout=lockout, handle=_Found(entry, server, claimed_username)
-        )
+        return self._candidate(self._principal(entry), _Found(entry, server, claimed_username))
 
     def prove(self, candidate: Candidate, password: Secret) -> Principal:
         """Bind once as the person found, and read their groups.
@@ -196,6 +195,37 @@ class LdapDirectory:
         _, server = self._servers.read(lambda _connection, _deadline: None)
         self._servers.bind_as(nobody, password, server)
 
+    def candidate_by_id(self, principal_id: str) -> Candidate:
+        """The person of an immutable id, in whatever state the account is; no password is tried.
+
+        Raises:
+            PrincipalGone: deleted or out of reach.
+            DirectoryUnavailable: no answer.
+        """
+        entry, server = self._entry_by_id(principal_id)
+        try:
+            person = principal_of(entry, self._config)
+        except EntryUnusable as error:
+            raise PrincipalGone(principal_id, error.cause) from error
+        return self._candidate(person, _Found(entry, server, None))
+
+    def change_password(self, candidate: Candidate, current: Secret, new: Secret) -> None:
+        """Change a password; the current one is the proof. One server is asked, once.
+
+        Raises:
+            PasswordChangeRejected: one of its children; nothing was changed.
+            PasswordChangeUncertain: the request was sent and not answered.
+            DirectoryUnavailable: no server could be asked, or the service account was refused.
+        """
+        found = candidate.handle
+        if not isinstance(found, _Found):
+            raise TypeError("the candidate was found by another directory")
+        if not current or not _is_utf8(current.reveal()):
+            raise CurrentPasswordWrong
+        if not new or not _is_utf8(new.reveal()):
+            raise NewPasswordUnusable
+        self._passwords.change(found.entry, found.server, current, new)
+
     def principal_by_id(self, principal_id: str) -> Principal:
         """Read a person afresh by the immutable id, through the service account.
 
@@ -203,19 +233,7 @@ class LdapDirectory:
             PrincipalGone: deleted, out of reach, disabled, expired or locked.
             DirectoryUnavailable: no answer.
         """
-        wanted = id_filter(principal_id, self._schema)
-        if wanted is None:
-            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
-        entries, _ = self._servers.read(
-            lambda connection, deadline: self._people_matching(
-                connection, dict.fromkeys(self._config.user_bases, wanted), deadline
-            )
-        )
-        if not entries:
-            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
-        if len(entries) > 1:
-            raise PrincipalGone(principal_id, LoginCause.AMBIGUOUS_USERNAME)
-        entry = entries[0]
+        entry, _ = self._entry_by_id(principal_id)
         state = self._state_of(entry, self._clock())
         if state is not None:
             raise PrincipalGone(principal_id, state)
@@ -280,6 +298,27 @@ class LdapDirectory:
         """Close every kept connection."""
         self._servers.close()
 
+    def _candidate(self, person: Principal, found: _Found) -> Candidate:
+        lockout, _ = self._servers.read(
+            lambda connection, deadline: self._lockouts.policy_of(found.entry, connection, deadline)
+        )
+        return Candidate(principal=person, lockout=lockout, handle=found)
+
+    def _entry_by_id(self, principal_id: str) -> tuple[Entry, Server]:
+        wanted = id_filter(principal_id, self._schema)
+        if wanted is None:
+            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+        entries, server = self._servers.read(
+            lambda connection, deadline: self._people_matching(
+                connection, dict.fromkeys(self._config.user_bases, wanted), deadline
+            )
+        )
+        if not entries:
+            raise PrincipalGone(principal_id, LoginCause.UNKNOWN_USERNAME)
+        if len(entries) > 1:
+            raise PrincipalGone(principal_id, LoginCause.AMBIGUOUS_USERNAME)
+        return entries[0], server
+
     def _find(self, claimed_username: str) -> tuple[Entry, Server]:
         if not claimed_username:
             raise LoginRejected(LoginCause.EMPTY_USERNAME)
@@ -304,7 +343,7 @@ class LdapDirectory:
         except EntryUnusable as error:
             raise LoginRejected(error.cause, detail=str(error)) from error
 
-    def _with_groups(self, person: Principal, entry: Entry, claimed_username: str) -> Principal:
+    def _with_groups(self, person: Principal, entry: Entry, claimed_username: str | None) -> Principal:
         """The person found by that name, with groups."""
         try:
             groups = self._groups_of(entry, person.username, found_by=claimed_username)

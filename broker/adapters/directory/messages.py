@@ -27,10 +27,13 @@ Filter = NewType("Filter", bytes)
 BIND_RESPONSE: Final = 1
 SEARCH_ENTRY: Final = 4
 SEARCH_DONE: Final = 5
+MODIFY_RESPONSE: Final = 7
 SEARCH_REFERENCE: Final = 19
 EXTENDED_RESPONSE: Final = 24
 
 _START_TLS: Final = b"1.3.6.1.4.1.1466.20037"  # RFC 4511 section 4.14
+_PASSWORD_MODIFY: Final = b"1.3.6.1.4.1.4203.1.11.1"  # RFC 3062 section 2
+_UNICODE_PASSWORD: Final = b"unicodePwd"
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an OID, draft-behera-ldap-password-policy-10
 _PAGED_RESULTS: Final = "1.2.840.113556.1.4.319"  # RFC 2696 section 2
 _PASSWORD_EXPIRED: Final = "2.16.840.1.113730.3.4.4"  # noqa: S105 - an OID, draft-vchu-ldap-pwd-policy-00
@@ -76,6 +79,12 @@ class PolicyError(IntEnum):
     PASSWORD_EXPIRED = 0
     ACCOUNT_LOCKED = 1
     CHANGE_AFTER_RESET = 2
+    PASSWORD_MOD_NOT_ALLOWED = 3
+    MUST_SUPPLY_OLD_PASSWORD = 4
+    INSUFFICIENT_PASSWORD_QUALITY = 5
+    PASSWORD_TOO_SHORT = 6
+    PASSWORD_TOO_YOUNG = 7
+    PASSWORD_IN_HISTORY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,54 @@ def bind_request(message_id: int, dn: str, password: Secret) -> bytes:
         message_id,
         # The password is encoded in place, so that no frame of a traceback holds it in a variable.
         _tlv(0x60, _integer(3), _octets(dn.encode()), _tlv(0x80, password.reveal().encode())),
-        _tlv(0xA0, _tlv(0x30, _octets(_PASSWORD_POLICY.encode()))),
+        _POLICY_CONTROLS,
+    )
+
+
+def unicode_password_change(message_id: int, dn: str, current: Secret, new: Secret) -> bytes:
+    """ModifyRequest that changes a password of Active Directory ([MS-ADTS] 3.1.1.3.1.5.1).
+
+    In one request the current value is deleted, which the server does only if it is the right one, and the new one is
+    added. A single ``replace`` would be an administrator's reset: it asks for no proof.
+    """
+    return _message(
+        message_id,
+        _tlv(
+            0x66,
+            _octets(dn.encode()),
+            _tlv(0x30, _unicode_password(1, current), _unicode_password(0, new)),
+        ),
+    )
+
+
+def _unicode_password(operation: int, password: Secret) -> bytes:
+    # Both passwords are encoded in place, as in a bind request.
+    values = _tlv(0x31, _octets(f'"{password.reveal()}"'.encode("utf-16-le")))
+    return _tlv(0x30, _integer(operation, tag=0x0A), _tlv(0x30, _octets(_UNICODE_PASSWORD), values))
+
+
+def password_modify(message_id: int, dn: str, current: Secret, new: Secret) -> bytes:
+    """ExtendedRequest Password Modify (RFC 3062), with the current password, asking for the password policy's verdict.
+
+    Args:
+        dn: whose; named even on their own connection, where it changes nothing.
+    """
+    return _message(
+        message_id,
+        _tlv(
+            0x77,
+            _tlv(0x80, _PASSWORD_MODIFY),
+            _tlv(
+                0x81,
+                _tlv(
+                    0x30,
+                    _tlv(0x80, dn.encode()),
+                    _tlv(0x81, current.reveal().encode()),
+                    _tlv(0x82, new.reveal().encode()),
+                ),
+            ),
+        ),
+        _POLICY_CONTROLS,
     )
 
 
@@ -274,6 +330,9 @@ def _tlv(tag: int, *contents: bytes) -> bytes:
         return bytes((tag, length)) + content
     length_octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
     return bytes((tag, _LONG_FORM | len(length_octets))) + length_octets + content
+
+
+_POLICY_CONTROLS: Final = _tlv(0xA0, _tlv(0x30, _octets(_PASSWORD_POLICY.encode())))
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------

@@ -18,11 +18,12 @@ from typing import Final, NoReturn, TypeVar
 from broker.adapters.directory.bind_answers import describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, ServerAddress
 from broker.adapters.directory.connection import Connection, ConnectionFailed
-from broker.adapters.directory.messages import SERVER_TROUBLE, Message
+from broker.adapters.directory.messages import SERVER_TROUBLE, SUCCESS, Message
 from broker.core.credentials import Secret
-from broker.core.errors import BrokerError, DirectoryUnavailable, Fault, SettingsInvalid
+from broker.core.errors import BrokerError, DirectoryUnavailable, Fault, PasswordChangeUncertain, SettingsInvalid
 
 T = TypeVar("T")
+Change = Callable[[Connection, float], Message]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -155,25 +156,80 @@ class Servers:
         Raises:
             DirectoryUnavailable: no answer.
         """
+        server, connection = self._first_open(
+            preferred, lambda candidate: candidate.binding.take() or self._open(candidate)
+        )
+        answer = self._bound_once(server, connection, dn, password)
+        server.binding.give_back(connection)
+        return answer
+
+    def change_as_service(self, change: Change, preferred: Server) -> Message:
+        """Ask for a change as the service account; what was sent is never sent again, nor to another server.
+
+        Args:
+            change: given a connection and its deadline.
+
+        Raises:
+            DirectoryUnavailable: it was not sent.
+            PasswordChangeUncertain: it was sent, and not answered.
+        """
+        self._raise_while_refused()
+        # A connection of its own: one that was kept may be closed, which only shows when it is too late.
+        server, connection = self._first_open(preferred, self._open_as_service)
+        return self._changed_once(server, connection, change)
+
+    def change_as(self, dn: str, password: Secret, change: Change, preferred: Server) -> tuple[Message, Message | None]:
+        """Bind as a person and, if they are let in or have to change the password, ask for a change as that person.
+
+        Returns:
+            the answer to the bind, and the answer to the change if that was sent.
+
+        Raises:
+            DirectoryUnavailable: the change was not sent.
+            PasswordChangeUncertain: it was sent, and not answered.
+        """
+        server, connection = self._first_open(preferred, self._open)
+        bound = self._bound_once(server, connection, dn, password)
+        if bound.code != SUCCESS:
+            connection.close()
+            return bound, None
+        return bound, self._changed_once(server, connection, change)
+
+    def _first_open(self, preferred: Server, connect: Callable[[Server], Connection]) -> tuple[Server, Connection]:
+        """A connection to the first server that gives one; nothing has been sent that must not be sent twice."""
         failures: list[str] = []
         for server in self._candidates_after(preferred):
             started = time.monotonic()
             try:
-                connection = server.binding.take() or self._open(server)
+                return server, connect(server)
             except ConnectionFailed as failure:
                 self._leave(server, failure, started)
                 failures.append(f"{server.address}: {failure}")
-                continue
-            try:
-                answer = connection.bind(dn, password, time.monotonic() + self._operation_seconds)
-            except ConnectionFailed as failure:
-                connection.abandon()
-                self._leave(server, failure, started)
-                text = f"{server.address}: {failure}, after the password was sent, so no other server is asked"
-                raise DirectoryUnavailable(text) from failure
-            server.binding.give_back(connection)
-            return answer
+            except _ServiceAccountRefused as refusal:
+                self._hold(f"{server.address}: {refusal}")
         raise DirectoryUnavailable("no directory server answers: " + "; ".join(failures))
+
+    def _bound_once(self, server: Server, connection: Connection, dn: str, password: Secret) -> Message:
+        started = time.monotonic()
+        try:
+            return connection.bind(dn, password, started + self._operation_seconds)
+        except ConnectionFailed as failure:
+            connection.abandon()
+            self._leave(server, failure, started)
+            text = f"{server.address}: {failure}, after the password was sent, so no other server is asked"
+            raise DirectoryUnavailable(text) from failure
+
+    def _changed_once(self, server: Server, connection: Connection, change: Change) -> Message:
+        started = time.monotonic()
+        try:
+            answer = change(connection, started + self._operation_seconds)
+        except ConnectionFailed as failure:
+            connection.abandon()
+            self._leave(server, failure, started)
+            text = f"{server.address}: {failure}, after the new password was sent, so it may be the new one or the old"
+            raise PasswordChangeUncertain(text) from failure
+        connection.close()
+        return answer
 
     def close(self) -> None:
         """Close every kept connection."""

@@ -58,6 +58,15 @@ function release(form) {
   form.querySelector("button[type=submit]").classList.remove("busy");
 }
 
+for (const tick of document.querySelectorAll("[data-show-passwords]")) {
+  const fields = tick.form.querySelectorAll("input[type=password]");
+  tick.closest("label").hidden = false;
+  const show = () => fields.forEach((field) => { field.type = tick.checked ? "text" : "password"; });
+  tick.addEventListener("change", show);
+  // Browsers keep what was typed into visible fields for their history of forms, so none is sent visible.
+  tick.form.addEventListener("submit", () => { tick.checked = false; show(); });
+}
+
 for (const button of document.querySelectorAll("[data-fill-username]")) {
   button.hidden = false;
   button.addEventListener("click", () => {
