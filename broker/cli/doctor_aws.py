@@ -33,7 +33,7 @@ def diagnose_aws(
         clock: the broker's.
     """
     accounts: tuple[Account, ...] = ()
-    roles: defaultdict[str, set[str]] = defaultdict(set)
+    roles: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     try:
         parsed = parse_file(settings.entitlements, settings.attributes)
     except EntitlementsInvalid as error:
@@ -41,11 +41,11 @@ def diagnose_aws(
     else:
         accounts = parsed.accounts
         for item in parsed.entitlements:
-            roles[item.entitlement.account.key].add(item.entitlement.role_name)
+            roles[item.entitlement.account.key][item.entitlement.role_name].update(item.entitlement.tags)
     yield from _diagnose_keys(settings, accounts, clock)
     route = Route(endpoints, settings.aws.proxy, settings.aws.connect_timeout, settings.aws.read_timeout)
     for account in accounts:
-        yield from diagnose_account(account, tuple(sorted(roles[account.key])), route, clock)
+        yield from diagnose_account(account, roles[account.key], route, clock)
 
 
 def _diagnose_keys(settings: Settings, accounts: tuple[Account, ...], clock: Clock) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from broker.core.entitlements import Entitlement
 from broker.core.entitlements_file import check_entitlements, parse_entitlements
 from broker.core.errors import BrokerError, EntitlementsInvalid, Fault, LoginRejected, PrincipalGone
 from broker.core.policy_lengths import PolicyLength, attributes_used, policy_lengths
-from broker.core.principal import Principal
+from broker.core.principal import PRINCIPAL_ID_LENGTH, Principal
 from broker.core.session_policy import LONGEST_POLICY
 from broker.settings import load_settings, settings_path
 
@@ -29,9 +29,8 @@ def entitlements() -> None:
 entitlements.add_command(simulate)
 
 
-# What an attribute is taken for where nobody can be asked; an id always has 26 characters.
+# What an attribute is taken for where nobody can be asked; an id always has the same length.
 _ASSUMED_CHARACTERS: Final = 64
-_ID_CHARACTERS: Final = 26
 
 
 @entitlements.command("check")
@@ -77,7 +76,7 @@ def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | No
         EntitlementsInvalid: one would be too long for somebody in the directory. An assumed length only warns.
     """
     names = attributes_used(checked)
-    values = {name: "x" * (_ID_CHARACTERS if name == "id" else _ASSUMED_CHARACTERS) for name in names}
+    values = {name: "x" * (PRINCIPAL_ID_LENGTH if name == "id" else _ASSUMED_CHARACTERS) for name in names}
     asked = [name for name in names if name != "id"]
     if directory is not None and asked:
         found = directory.longest_values(asked)

@@ -7,7 +7,6 @@ holds a password, an assertion, a secret key or a token.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker.core.partitions import PARTITIONS
+from broker.core.trust_policy import trust_statements_json
 
 if TYPE_CHECKING:
     from broker.core.principal import Principal
@@ -471,12 +471,14 @@ class ExchangeAsked:
         role_arn: the role to enter.
         saml_provider_arn: the SAML provider that was to vouch for the assertion.
         region: whose STS refused.
+        tag_keys: of the session tags.
         clock_ahead: how far our clock is ahead of STS's, where it is too far to be let pass; None where it is not.
     """
 
     role_arn: str
     saml_provider_arn: str
     region: str
+    tag_keys: tuple[str, ...] = ()
     clock_ahead: timedelta | None = None
 
     @property
@@ -491,7 +493,7 @@ class ExchangeAsked:
 
     @property
     def recipient(self) -> str:
-        """What ``SAML:aud`` of a trust policy has to allow."""
+        """What ``saml:aud`` of a trust policy has to allow."""
         return PARTITIONS[self.role_arn.split(":")[1]].saml_recipient
 
 
@@ -621,11 +623,11 @@ class RoleNotTrusting(TokenServiceRefused):
     """
 
     def remedy(self, asked: ExchangeAsked) -> str:
-        """The statement that the trust policy needs."""
+        """The statements that the trust policy needs."""
         return (
             f"Check that role {asked.role_name} exists in account {asked.account}, written exactly like this, and that"
-            f" its trust policy has this statement: {trust_statement(asked)}. Where it has conditions on aws:TagKeys or"
-            " sts:SourceIdentity besides, they have to allow what the audit event holds."
+            f" its trust policy has these statements: {trust_statements_json(asked.saml_provider_arn, asked.tag_keys)}."
+            " Where it has further conditions, they have to allow what the audit event holds."
         )
 
 
@@ -730,18 +732,6 @@ def clock_difference(ahead: timedelta) -> str:
     return f"This machine's clock is {abs(seconds)} seconds {'ahead of' if seconds > 0 else 'behind'} that of STS."
 
 
-def trust_statement(asked: ExchangeAsked) -> str:
-    """The statement, as JSON, with which a role's trust policy lets this broker in."""
-    return json.dumps(
-        {
-            "Effect": "Allow",
-            "Principal": {"Federated": asked.saml_provider_arn},
-            "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],
-            "Condition": {"StringEquals": {"SAML:aud": asked.recipient}},
-        }
-    )
-
-
 def _publish_metadata(asked: ExchangeAsked) -> str:
     return (
         "Give it the metadata that this broker serves at /saml/metadata: `aws iam update-saml-provider"
@@ -752,7 +742,7 @@ def _publish_metadata(asked: ExchangeAsked) -> str:
 def _lacks_action(asked: ExchangeAsked, action: str, needed_by: str) -> str:
     return (
         f"The trust policy of role {asked.role_name} in account {asked.account} lacks {action}, which {needed_by} needs"
-        f" (in every role that trusts this provider): {trust_statement(asked)}"
+        f" (in every role that trusts this provider): {trust_statements_json(asked.saml_provider_arn, asked.tag_keys)}"
     )
 
 

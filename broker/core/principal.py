@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 # 16 bytes of objectGUID or entryUUID in base32 without padding (RFC 4648 section 6): 26 characters, within what AWS
 # allows for SourceIdentity and RoleSessionName.
-PRINCIPAL_ID = re.compile(r"[A-Z2-7]{26}")
+PRINCIPAL_ID_LENGTH = 26
+PRINCIPAL_ID = re.compile(rf"[A-Z2-7]{{{PRINCIPAL_ID_LENGTH}}}")
 
 # What STS takes as RoleSessionName (AWS STS API reference, AssumeRole; \w is ASCII there).
 _ROLE_SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _ENDS_LIKE_AN_ID = re.compile(r"=[A-Z2-7]{26}\Z")
 _NOT_READABLE = re.compile(r"[^A-Za-z0-9_+,.@-]+")
-_READABLE_LENGTH = 64 - len("=") - 26
+_READABLE_LENGTH = 64 - len("=") - PRINCIPAL_ID_LENGTH
 
 
 @dataclass(frozen=True, slots=True)

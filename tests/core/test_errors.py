@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +20,7 @@ from broker.core.errors import (
     TokenServiceRefused,
     Unavailable,
 )
+from broker.core.trust_policy import trust_statements_json
 from tests.core.examples import ASKED
 
 ANSWER = TokenServiceAnswer("AccessDenied", "Not authorized", "req-1")
@@ -89,12 +89,8 @@ def test_the_texts_name_what_the_operator_needs() -> None:
         "STS in ap-northeast-1 refused role arn:aws:iam::111122223333:role/team/StaffFiles of account 111122223333"
         " through arn:aws:iam::111122223333:saml-provider/broker: AccessDenied: Not authorized (request req-1)."
         " Check that role StaffFiles exists in account 111122223333, written exactly like this, and that its trust"
-        ' policy has this statement: {"Effect": "Allow",'
-        ' "Principal": {"Federated": "arn:aws:iam::111122223333:saml-provider/broker"},'
-        ' "Action": ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"],'
-        ' "Condition": {"StringEquals": {"SAML:aud": "https://signin.aws.amazon.com/saml"}}}.'
-        " Where it has conditions on aws:TagKeys or sts:SourceIdentity besides, they have to allow what the audit event"
-        " holds."
+        f" policy has these statements: {trust_statements_json(ASKED.saml_provider_arn, ())}. Where it has further"
+        " conditions, they have to allow what the audit event holds."
     )
     assert str(errors.SettingsInvalid(Fault("a", "x"), Fault("b", "y"))) == "a: x; b: y"
 
@@ -149,10 +145,12 @@ def test_a_clock_that_is_off_is_named_in_seconds(ahead: int, words: str) -> None
     assert str(errors.AssertionNotAccepted(ANSWER, asked)).endswith(words)
 
 
-def test_the_statement_of_a_trust_policy_follows_the_partition() -> None:
-    role = ASKED.role_arn.replace("arn:aws:", "arn:aws-us-gov:")
-    statement = json.loads(errors.trust_statement(replace(ASKED, role_arn=role)))
-    assert statement["Condition"] == {"StringEquals": {"SAML:aud": "https://signin.amazonaws-us-gov.com/saml"}}
+@pytest.mark.parametrize("leaf", [errors.RoleNotTrusting, errors.TagSessionNotAllowed, errors.SourceIdentityNotAllowed])
+def test_a_role_that_does_not_trust_is_told_the_statements_to_trust_with(
+    leaf: type[errors.TokenServiceRefused],
+) -> None:
+    asked = replace(ASKED, tag_keys=("Department",))
+    assert trust_statements_json(ASKED.saml_provider_arn, ["Department"]) in str(leaf(ANSWER, asked))
 
 
 def test_an_entitlement_that_is_not_held_and_one_that_does_not_exist_differ_for_the_operator_only() -> None:

@@ -20,6 +20,7 @@ from broker.core.entitlements_file import parse_entitlements
 from broker.core.partitions import PARTITIONS
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.session_policy import policy_for
+from broker.core.trust_policy import trust_statements
 from broker.sandbox.aws.policy import Kind, Policy, parse_policy
 from broker.sandbox.aws.policy_conditions import RequestContext
 from broker.sandbox.aws.trust_policy import trusts
@@ -93,6 +94,22 @@ def test_every_trust_policy_is_within_what_iam_takes() -> None:
     longest = {**GIVEN, "SamlProviderName": "p" * 128, "SessionTagKeys": "Department,CostCenter,Project,Team"}
     for name, role in roles(longest, "aws-us-gov").items():
         assert len(json.dumps(role["AssumeRolePolicyDocument"], separators=(",", ":"))) < LONGEST_TRUST_POLICY, name
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_the_trust_policy_is_the_one_that_the_doctor_and_the_log_tell(partition: str) -> None:
+    provider = resources(partition=partition)["StaffFiles"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]
+    for role in roles({**GIVEN, "SessionTagKeys": "Department,CostCenter"}, partition).values():
+        told = trust_statements(provider["Federated"], ["Department", "CostCenter"])
+        assert in_order(role["AssumeRolePolicyDocument"]["Statement"]) == in_order(told)
+
+
+def in_order(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the tag keys sorted: their order means nothing."""
+    for statement in statements:
+        tags = statement["Condition"].get("ForAllValues:StringEquals", {})
+        tags.update({key: sorted(values) for key, values in tags.items()})
+    return statements
 
 
 def test_the_roles_differ_only_in_what_they_may_do() -> None:

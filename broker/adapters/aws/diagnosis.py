@@ -6,10 +6,9 @@ the authentication response" (the metadata document of the sign-in service is pu
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -25,6 +24,7 @@ from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.core.entitlements import Account
 from broker.core.findings import Finding, FindingState
 from broker.core.ports import Clock
+from broker.core.trust_policy import trust_statements_json
 
 # AssumeRoleWithSAML without a role, a provider or an assertion. STS answers 400 before it looks at any account: nothing
 # can come of it, and no account's CloudTrail has a line of it.
@@ -52,12 +52,14 @@ class Route:
     read_timeout: timedelta
 
 
-def diagnose_account(account: Account, role_names: tuple[str, ...], route: Route, clock: Clock) -> Iterator[Finding]:
+def diagnose_account(
+    account: Account, roles: Mapping[str, Iterable[str]], route: Route, clock: Clock
+) -> Iterator[Finding]:
     """Look for everything between this machine and that account that needs no right in it.
 
     Args:
         account: of the entitlements file.
-        role_names: the roles that entitlements enter there.
+        roles: the roles that entitlements enter there, by name, with the keys of the session tags they get.
         route: how to reach AWS.
         clock: the broker's.
     """
@@ -65,32 +67,11 @@ def diagnose_account(account: Account, role_names: tuple[str, ...], route: Route
     for region in account.sts_regions:
         yield from _diagnose_sts(subject, region, route.endpoints.sts(account.partition, region), route, clock)
     yield from _diagnose_signin(subject, route.endpoints.signin(account.partition), route)
-    if role_names:
-        roles = ", ".join(role_names)
+    for role, tag_keys in sorted(roles.items()):
+        statements = trust_statements_json(account.saml_provider_arn, tag_keys)
         yield Finding(
-            FindingState.OK,
-            subject,
-            f"not to be seen from here: the trust policy of {roles} has to hold"
-            f" {json.dumps(trust_statements(account))}",
+            FindingState.OK, subject, f"not to be seen from here: the trust policy of {role} has to hold {statements}"
         )
-
-
-def trust_statements(account: Account) -> list[dict[str, object]]:
-    """The statements with which a role's trust policy lets this broker in.
-
-    Each action by itself, since each knows other condition keys: ``saml:aud`` belongs to AssumeRoleWithSAML (Service
-    Authorization Reference, "AWS Security Token Service").
-    """
-    provider = {"Federated": account.saml_provider_arn}
-    return [
-        {
-            "Effect": "Allow",
-            "Principal": provider,
-            "Action": "sts:AssumeRoleWithSAML",
-            "Condition": {"StringEquals": {"saml:aud": account.partition.saml_recipient}},
-        },
-        {"Effect": "Allow", "Principal": provider, "Action": ["sts:TagSession", "sts:SetSourceIdentity"]},
-    ]
 
 
 def _diagnose_sts(subject: str, region: str, url: str, route: Route, clock: Clock) -> Iterator[Finding]:

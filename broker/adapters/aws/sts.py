@@ -185,6 +185,7 @@ class StsTokenService:
             role_arn=tries.grant.role_arn,
             saml_provider_arn=tries.grant.saml_provider_arn,
             region=tries.region,
+            tag_keys=tuple(tries.grant.tags),
             clock_ahead=self._skew.too_far(),
         )
         return found.refusal(found.answer, asked, tries=tries.made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.aws.diagnosis import Route, diagnose_account, trust_statements
+from broker.adapters.aws.diagnosis import Route, diagnose_account
 from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.core.entitlements import Account
 from broker.core.findings import Finding, FindingState
+from broker.core.trust_policy import trust_statements_json
 from broker.sandbox.authority import server_certificate
 from tests.adapters.aws.answering import AnsweringServer, HangUp, answering
 
@@ -37,7 +37,7 @@ def findings(
     endpoints: LoopbackEndpoints, *, clock_ahead: timedelta = timedelta(0), proxy: str | None = None
 ) -> list[Finding]:
     route = Route(endpoints, proxy, SECOND, 5 * SECOND)
-    return list(diagnose_account(ACCOUNT, ("StaffFiles",), route, lambda: now() + clock_ahead))
+    return list(diagnose_account(ACCOUNT, {"StaffFiles": {"Department"}}, route, lambda: now() + clock_ahead))
 
 
 def at(server: AnsweringServer) -> list[Finding]:
@@ -148,10 +148,7 @@ def test_a_sign_in_service_in_trouble_is_a_warning(server: AnsweringServer) -> N
     assert "the sign-in service answers 503" in warned.what
 
 
-def test_the_statements_that_a_role_needs_are_said_for_its_partition() -> None:
-    enter, rest = trust_statements(ACCOUNT)
-    assert enter["Action"] == "sts:AssumeRoleWithSAML"
-    assert enter["Condition"] == {"StringEquals": {"saml:aud": "https://signin.aws.amazon.com/saml"}}
-    # saml:aud is no key of these two: with it, no source identity could be set.
-    assert (rest["Action"], rest.get("Condition")) == (["sts:TagSession", "sts:SetSourceIdentity"], None)
-    assert json.dumps(enter).count(ACCOUNT.saml_provider_arn) == json.dumps(rest).count(ACCOUNT.saml_provider_arn) == 1
+def test_the_statements_that_each_role_needs_are_said(endpoints: LoopbackEndpoints) -> None:
+    told = findings(endpoints)[-1].what
+    statements = trust_statements_json(ACCOUNT.saml_provider_arn, ["Department"])
+    assert told.endswith(f"the trust policy of StaffFiles has to hold {statements}")

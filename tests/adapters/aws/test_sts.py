@@ -200,6 +200,7 @@ def test_every_code_of_sts_has_its_own_error(
         role_arn="arn:aws:iam::111122223333:role/StaffFiles",
         saml_provider_arn="arn:aws:iam::111122223333:saml-provider/broker",
         region="ap-northeast-1",
+        tag_keys=("Department",),
     )
     assert caught.value.__context__ is None
     assert ASSERTION.response.reveal() not in shown(caught.value)
