@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, cast
@@ -51,6 +52,7 @@ class Portal:
         change_passwords: whether people may change the directory password here.
         clock_problem: what is wrong with our clock, as far as AWS tells; None when nothing is.
         templates: the folder of the Jinja templates.
+        refusal_step: a refused sign-in is answered after a multiple of this.
         demo: shows ``demo_people`` on the sign-in page.
         demo_people: username, password and a note; only for the embedded directory.
     """
@@ -76,6 +78,7 @@ class Portal:
     clock: Clock
     templates: Path
     change_passwords: bool = False
+    refusal_step: timedelta = timedelta(milliseconds=250)
     demo: bool = False
     demo_people: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -207,3 +208,25 @@ def test_an_idle_sign_in_asks_again_and_comes_back(hanako: Browser, world: World
     answer = hanako.get("/admin/audit")
 
     assert answer.headers["Location"] == "/login?next=/admin/audit"
+
+
+@pytest.mark.parametrize(("person", "seconds"), [(HANAKO, 0.03), (person_named(8, "nobody", "Nobody"), 0.02)])
+def test_a_refusal_takes_a_multiple_of_one_time_whatever_the_directory_took(
+    person: Person, seconds: float, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = world.portal.refusal_step.total_seconds()
+    assert step == 0.01
+    method = "prove" if person is HANAKO else "find"
+    asked = getattr(world.directory, method)
+
+    def slowly(*arguments: object) -> object:
+        time.sleep(seconds - step / 2)
+        return asked(*arguments)
+
+    browser = world.browser()
+    browser.get("/login")
+    monkeypatch.setattr(world.directory, method, slowly)
+    began = time.perf_counter()
+
+    assert browser.sign_in(person, password="wrong").status_code == 401
+    assert time.perf_counter() - began >= seconds

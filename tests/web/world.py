@@ -202,6 +202,7 @@ class World:
             readiness=lambda: self.readiness,
             clock=self.clock,
             templates=TEMPLATES,
+            refusal_step=timedelta(milliseconds=10),
             **{
                 "metadata": lambda: b"<EntityDescriptor/>",
                 "rollover": lambda: self.rollover,
