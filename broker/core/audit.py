@@ -46,10 +46,10 @@ class EventKind(StrEnum):
     CONSOLE_REJECTED = "console.rejected"
     ADMIN_REJECTED = "admin.rejected"
     ADMIN_HOLD_LIFTED = "admin.hold_lifted"
+    ADMIN_SECOND_FACTORS_RESET = "admin.second_factors_reset"
     ADMIN_EXPORT_STARTED = "admin.export_started"
     ADMIN_EXPORT_ENDED = "admin.export_ended"
 
-    ADMIN_SECOND_FACTORS_RESET = "admin.second_factors_reset"
 
 # How a grant can end: it has one of these at most, and until then nobody knows whether AWS issued credentials.
 OUTCOMES: Final = (EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED, EventKind.ISSUANCE_EXPIRED)
@@ -98,11 +98,11 @@ class AuditEvent:
         granted_duration_seconds: how long the session lasts where the role gave less than ``duration_seconds``.
         sts_region: whose STS answered.
         sts_tries: how many requests to STS it took.
+        second_factor: what was used beside the password, or was enrolled or removed.
     """
 
     kind: EventKind
     time: datetime
-        second_factor: what was used beside the password, or was enrolled or removed.
     id: str = field(default_factory=new_event_id)
     principal_username: str | None = None
     principal_id: str | None = None
@@ -134,11 +134,11 @@ class AuditEvent:
     granted_duration_seconds: int | None = None
     sts_region: str | None = None
     sts_tries: int | None = None
+    second_factor: str | None = None
 
     def __post_init__(self) -> None:
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):
             raise ValueError("audit times must be aware")
-    second_factor: str | None = None
 
     def canonical(self) -> str:
         """The event as canonical JSON: keys sorted, no spaces, ASCII, values strings or integers.

@@ -38,10 +38,10 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
     EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),
     EventKind.ADMIN_HOLD_LIFTED: lazy_gettext("Hold lifted"),
+    EventKind.ADMIN_SECOND_FACTORS_RESET: lazy_gettext("Second factors reset"),
     EventKind.ADMIN_EXPORT_STARTED: lazy_gettext("Audit export begun"),
     EventKind.ADMIN_EXPORT_ENDED: lazy_gettext("Audit export ended"),
 }
-    EventKind.ADMIN_SECOND_FACTORS_RESET: lazy_gettext("Second factors reset"),
 
 FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "kind": lazy_gettext("Event"),
@@ -77,11 +77,11 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "granted_duration_seconds": lazy_gettext("Duration the role gave (seconds)"),
     "sts_region": lazy_gettext("Region of STS"),
     "sts_tries": lazy_gettext("Requests to STS"),
+    "second_factor": lazy_gettext("Second factor"),
 }
 
 OUTCOME_LABELS: Final[Mapping[Outcome, LazyString]] = {
     Outcome.SUCCEEDED: lazy_gettext("Succeeded"),
-    "second_factor": lazy_gettext("Second factor"),
     Outcome.REFUSED: lazy_gettext("Refused"),
 }
 

@@ -140,32 +140,6 @@ sign_in_session: Final = Table(
     Column("signed_in_at", UtcTime, nullable=False, index=True),
     Column("last_seen_at", UtcTime, nullable=False, index=True),
     Column("reads_audit", Boolean, nullable=False, server_default=false()),
-)
-
-# Counts of sign-in attempts, by budget; see broker/core/throttle.py. Rows without a count worth keeping are purged.
-sign_in_attempts: Final = Table(
-    "sign_in_attempts",
-    metadata,
-    Column("key", ExactText, primary_key=True),
-    Column("username", ExactText),
-    Column("attempts", Integer, nullable=False),
-    Column("budget", Integer, nullable=False),
-    Column("since", UtcTime, nullable=False),
-    Column("until", UtcTime, nullable=False, index=True),
-    Column("held_back", Integer, nullable=False),
-    Column("unreported", Integer, nullable=False),
-    Column("reported_at", UtcTime),
-)
-
-
-def _any_of(*kinds: EventKind) -> str:
-    # OR, not IN: SQLite uses a partial index only where the query's condition is one side of an OR.
-    return " OR ".join(f"kind = '{kind}'" for kind in kinds)
-
-
-def _event_index(name: str, *columns: str, where: str, unique: bool = False) -> None:
-    Index(
-        name,
     Column("awaits_second_factor", Boolean, nullable=False, server_default=false()),
     Column("second_factor", ExactText),
     Column("second_factor_at", UtcTime),
@@ -219,6 +193,32 @@ second_factor_ceremony: Final = Table(
     Column("ceremony", ExactText, primary_key=True),
     Column("value", LargeBinary, nullable=False),
     Column("until", UtcTime, nullable=False, index=True),
+)
+
+# Counts of sign-in attempts, by budget; see broker/core/throttle.py. Rows without a count worth keeping are purged.
+sign_in_attempts: Final = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("key", ExactText, primary_key=True),
+    Column("username", ExactText),
+    Column("attempts", Integer, nullable=False),
+    Column("budget", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("until", UtcTime, nullable=False, index=True),
+    Column("held_back", Integer, nullable=False),
+    Column("unreported", Integer, nullable=False),
+    Column("reported_at", UtcTime),
+)
+
+
+def _any_of(*kinds: EventKind) -> str:
+    # OR, not IN: SQLite uses a partial index only where the query's condition is one side of an OR.
+    return " OR ".join(f"kind = '{kind}'" for kind in kinds)
+
+
+def _event_index(name: str, *columns: str, where: str, unique: bool = False) -> None:
+    Index(
+        name,
         *(audit_event.c[column] for column in columns),
         unique=unique,
         postgresql_where=text(where),

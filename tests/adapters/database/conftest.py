@@ -57,9 +57,9 @@ def postgresql_url(shared_postgresql_url: str) -> str:
         connection.execute("SET session_replication_role = replica")
         connection.execute("TRUNCATE audit_event, audit_term, audit_bucket, sign_in_session, sign_in_attempts")
         connection.execute("TRUNCATE seal_queue, audit_seal, audit_checkpoint, open_grant, write_check")
-    return shared_postgresql_url
         connection.execute("TRUNCATE second_factor, recovery_code, trusted_browser, second_factor_asked")
         connection.execute("TRUNCATE second_factor_ceremony")
+    return shared_postgresql_url
 
 
 @pytest.fixture
