@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -186,9 +186,12 @@ class Broker:
 
         Raises:
             SigningKeyUnusable: the folder of the keys cannot be read.
-            EntitlementsInvalid: the accounts cannot be read.
         """
-        return self.keys.report(accounts(self.settings))
+        try:
+            return self.keys.report(accounts(self.settings))
+        except EntitlementsInvalid as error:
+            # A key can be about to end while somebody mends the file.
+            return replace(self.keys.report(self.entitlements.last_good_accounts()), accounts_problem=str(error))
 
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from broker.core.entitlements import Catalogue
+from broker.core.entitlements import Account, Catalogue
 from broker.core.entitlements_file import ParsedEntitlements, parse_entitlements
 from broker.core.errors import ConfigurationInvalid, EntitlementsInvalid, EntitlementsUnavailable, Fault
 from broker.core.principal import DirectoryGroup
@@ -23,6 +23,7 @@ _Stamp = tuple[int, int, int, int]
 @dataclass(frozen=True, slots=True)
 class _InForce:
     catalogue: Catalogue
+    accounts: tuple[Account, ...]
     problem: str | None
 
 
@@ -82,18 +83,23 @@ class EntitlementsFile:
         """What is wrong with the file on disk while an older version is in force."""
         return self._in_force.problem if self._in_force else None
 
+    def last_good_accounts(self) -> tuple[Account, ...]:
+        """The accounts of the version in force; none before the first question."""
+        return self._in_force.accounts if self._in_force else ()
+
     def _load(self, last_good: _InForce | None) -> _InForce:
         try:
-            catalogue = parse_entitlements(_read(self._path), self._attributes).resolve(self._find_group)
+            parsed = parse_entitlements(_read(self._path), self._attributes)
+            catalogue = parsed.resolve(self._find_group)
         except ConfigurationInvalid as error:
             _log.error("entitlements.rejected", path=str(self._path), faults=[str(fault) for fault in error.faults])
             if last_good is None:
                 raise EntitlementsUnavailable(f"{self._path}: {error}") from error
-            return _InForce(last_good.catalogue, str(error))
+            return replace(last_good, problem=str(error))
         _log.info("entitlements.loaded", path=str(self._path), sha256=catalogue.sha256)
         for warning in catalogue.warnings:
             _log.warning("entitlements.warning", warning=warning)
-        return _InForce(catalogue, None)
+        return _InForce(catalogue, parsed.accounts, None)
 
     def _stamp_now(self) -> _Stamp | None:
         try:

@@ -107,12 +107,14 @@ class RolloverReport:
         metadata_sha256: of the signed metadata, hexadecimal.
         valid_until: until when the signed metadata holds, aware, UTC.
         providers: one for each account of the entitlements file.
+        accounts_problem: why the accounts are those of the last good entitlements file; None when they are the file's.
     """
 
     keys: tuple[KeyRecord, ...]
     metadata_sha256: str
     valid_until: datetime
     providers: tuple[ProviderState, ...]
+    accounts_problem: str | None = None
 
     @property
     def to_be_told(self) -> tuple[ProviderState, ...]:

@@ -20,7 +20,6 @@ def keys() -> WerkzeugResponse:
     Raises:
         AdministratorsOnly: the person is none; recorded.
         SigningKeyUnusable: the folder of the keys cannot be read.
-        EntitlementsInvalid: the accounts cannot be read.
     """
     access.administrator()
     portal = current_portal()

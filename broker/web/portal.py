@@ -36,7 +36,7 @@ class Portal:
 
     Attributes:
         metadata: gives the signed IdP metadata, XML.
-        rollover: the signing keys and what AWS has to be told; may raise SigningKeyUnusable and EntitlementsInvalid.
+        rollover: the signing keys and what AWS has to be told; may raise SigningKeyUnusable.
         signing_key_problem: what has to be done about the key although it signs, None for nothing; may raise
             SigningKeyUnusable.
         sealing_problem: why events of the audit are not sealed in time, None when they are.

@@ -122,6 +122,16 @@ def test_a_broken_change_leaves_the_last_good_one_in_force_and_says_what_is_wron
     ]
 
 
+def test_the_accounts_of_the_last_good_version_are_known_while_the_file_is_wrong(
+    file: EntitlementsFile, path: Path
+) -> None:
+    assert file.last_good_accounts() == ()
+    ids(file)
+    path.write_text(BROKEN)
+    ids(file)
+    assert [account.id for account in file.last_good_accounts()] == ["111122223333"]
+
+
 def test_a_mended_file_is_in_force_and_nothing_is_wrong_any_more(file: EntitlementsFile, path: Path) -> None:
     assert ids(file) == ["home"]
     path.write_text(BROKEN)

@@ -111,6 +111,21 @@ def people_at_work(demo: Demo) -> Iterator[list[Answer]]:
             thread.join(60)
 
 
+def test_the_page_shows_the_keys_and_the_accounts_while_somebody_mends_the_entitlements_file(rolling: Demo) -> None:
+    administrator = rolling.signed_in("erin")
+    file = rolling.folder / "entitlements.toml"
+    good = file.read_text()
+    try:
+        file.write_text(good + "[[")
+        answer = administrator.get("/admin/keys")
+    finally:
+        file.write_text(good)
+    assert answer.status == 200, answer.text[:2000]
+    assert the_key(rolling, "active") in answer.text
+    assert "entitlements.toml, TOML: " in answer.text
+    assert all(account.id in answer.text for account in ACCOUNTS)
+
+
 def test_nobody_notices_a_rollover(rolling: Demo) -> None:
     old = the_key(rolling, "active")
     with people_at_work(rolling) as answers:

@@ -56,6 +56,17 @@ def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Br
     assert "The key that signs has ended" in administrator.get("/admin/keys").text
 
 
+def test_the_keys_are_shown_while_the_entitlements_file_is_wrong(world: World, administrator: Browser) -> None:
+    world.rollover = replace(world.rollover, accounts_problem="entitlements.toml, TOML: <no> bracket")
+
+    page = administrator.get("/admin/keys")
+
+    assert page.status_code == 200
+    assert KEY.id in page.text
+    assert "The entitlements file is wrong" in page.text
+    assert "TOML: &lt;no&gt; bracket" in page.text
+
+
 def test_a_key_that_cannot_take_over_is_shown_with_its_fault(world: World, administrator: Browser) -> None:
     world.signing_key_problem = "saml.keys: <others> can read it"
     page = administrator.get("/admin/keys")
