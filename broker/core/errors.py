@@ -206,7 +206,7 @@ class NewPasswordTooShort(PasswordChangeRejected):
 
 
 class NewPasswordTooLong(PasswordChangeRejected):
-    """It is longer than any password that is taken at sign-in.
+    """It is longer than any password that is taken at sign-in, or than the directory's policy allows.
 
     Attributes:
         longest: in bytes of UTF-8.
@@ -214,8 +214,8 @@ class NewPasswordTooLong(PasswordChangeRejected):
 
     why = "new-password-too-long"
 
-    def __init__(self, longest: int) -> None:
-        super().__init__()
+    def __init__(self, longest: int, *, detail: str | None = None) -> None:
+        super().__init__(detail=detail)
         self.longest = longest
 
 

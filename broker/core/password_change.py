@@ -11,6 +11,7 @@ from broker.core.credentials import Secret
 from broker.core.errors import (
     AccountLockedOut,
     AccountNotUsable,
+    BrokerError,
     CurrentPasswordWrong,
     DirectoryUnavailable,
     LoginCause,
@@ -95,14 +96,20 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
         except DirectoryUnavailable:
             ports.attempts.give_back(address)
             raise
-        ports.attempts.give_back(address)
-        ports.attempts.give_back(taken)
-        if change.session is None and not has_run_out:
-            raise PasswordChangeNotDue
-        # 5. The intent is recorded before anything is changed.
-        ports.audit.append(_event(EventKind.PASSWORD_INTENDED, change, person, None, ports))
-        # 6. The directory changes it, if its own policy allows.
-        ports.directory.change_password(candidate, change.current, change.new)
+        try:
+            if change.session is None and not has_run_out:
+                raise PasswordChangeNotDue
+            # 5. The intent is recorded before anything is changed.
+            ports.audit.append(_event(EventKind.PASSWORD_INTENDED, change, person, None, ports))
+            # 6. The directory changes it, if its own policy allows.
+            ports.directory.change_password(candidate, change.current, change.new)
+        except CurrentPasswordWrong:
+            # Counted there, and so here: for a while Active Directory proves the password before the last one too.
+            raise
+        except BrokerError:
+            ports.attempts.give_back(address)
+            ports.attempts.give_back(taken)
+            raise
     except (PasswordChangeRejected, DirectoryUnavailable, PasswordChangeUncertain) as failure:
         # 7a. A failure is recorded with its cause.
         ports.audit.append(_event(EventKind.PASSWORD_REJECTED, change, person, failure, ports))
@@ -112,6 +119,7 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
     # 7b. So is a success.
     ports.audit.append(_event(EventKind.PASSWORD_CHANGED, change, person, None, ports))
     # 8. Wrong passwords before are forgotten, here as in the directory.
+    ports.attempts.give_back(address)
     ports.attempts.forget([budget.key for budget in budgets_of(candidate, ports)])
     # 9. Whoever else is signed in as this person has used a password that is no more.
     _end_sessions(change, ports)

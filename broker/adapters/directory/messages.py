@@ -85,6 +85,7 @@ class PolicyError(IntEnum):
     PASSWORD_TOO_SHORT = 6
     PASSWORD_TOO_YOUNG = 7
     PASSWORD_IN_HISTORY = 8
+    PASSWORD_TOO_LONG = 9  # OpenLDAP's own, with pwdMaxLength
 
 
 @dataclass(frozen=True, slots=True)

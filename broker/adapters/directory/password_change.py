@@ -42,6 +42,7 @@ from broker.core.errors import (
     DirectoryUnavailable,
     LoginCause,
     NewPasswordRefused,
+    NewPasswordTooLong,
     NewPasswordTooShort,
     NewPasswordTooSimple,
     NewPasswordUsedBefore,
@@ -49,6 +50,7 @@ from broker.core.errors import (
     PasswordChangeNotAllowed,
     PasswordChangeRejected,
 )
+from broker.core.login import LONGEST_PASSWORD_BYTES
 
 # [MS-ERREF] 2.2, as Active Directory writes them at the beginning of its text: ERROR_PASSWORD_RESTRICTION,
 # ERROR_INVALID_PASSWORD, ERROR_ACCOUNT_LOCKED_OUT.
@@ -57,6 +59,7 @@ _WRONG_CURRENT: Final = "00000056"
 _LOCKED: Final = "00000775"
 _CODE: Final = re.compile(r"([0-9a-f]{8}):", re.IGNORECASE)
 
+_CONSTRAINT_VIOLATION: Final = 19
 _INSUFFICIENT_ACCESS: Final = 50
 _INVALID_CREDENTIALS: Final = 49
 _UNWILLING_TO_PERFORM: Final = 53
@@ -132,7 +135,8 @@ class PasswordChanges:
             raise CurrentPasswordWrong(detail=detail)
         if code == _LOCKED:
             raise AccountLockedOut(detail=detail)
-        if answer.code == _INSUFFICIENT_ACCESS:
+        # The second is Samba's answer to a right that is missing.
+        if answer.code == _INSUFFICIENT_ACCESS or (answer.code == _CONSTRAINT_VIOLATION and not code):
             raise PasswordChangeNotAllowed(detail=f"{detail}: the service account lacks Change Password on the person")
         if answer.code == _NO_SUCH_OBJECT:
             raise AccountNotUsable(detail=detail)
@@ -155,7 +159,10 @@ class PasswordChanges:
         if answer.policy_error is not None:
             detail += f", password policy {answer.policy_error}"
             if answer.policy_error == PolicyError.PASSWORD_TOO_SHORT:
-                raise NewPasswordTooShort(self._shortest_elsewhere(entry), detail=detail)
+                raise NewPasswordTooShort(self._limit_elsewhere(entry, "pwdMinLength"), detail=detail)
+            if answer.policy_error == PolicyError.PASSWORD_TOO_LONG:
+                longest = self._limit_elsewhere(entry, "pwdMaxLength") or LONGEST_PASSWORD_BYTES
+                raise NewPasswordTooLong(longest, detail=detail)
             raise _BY_POLICY_ERROR.get(answer.policy_error, NewPasswordRefused)(detail=detail)
         if answer.code in (_INSUFFICIENT_ACCESS, _UNWILLING_TO_PERFORM):
             # OpenLDAP says 53 both of a wrong password and of one that it may not compare; a bind has just proved it.
@@ -166,7 +173,7 @@ class PasswordChanges:
 
     def _broken_rule(self, entry: Entry, answer: Message, new: Secret, detail: str) -> PasswordChangeRejected:
         """Which rule was broken. Active Directory has one code for all of them, so they are looked at one by one."""
-        if "in history" in answer.text:  # Samba says more
+        if "already used" in answer.text:  # Samba says more
             return NewPasswordUsedBefore(detail=detail)
         policy = self._policy_of(entry)
         changed = entry.number("pwdLastSet") or 0
@@ -200,10 +207,10 @@ class PasswordChanges:
             complex=found.text(names[2]) == "TRUE" if own else bool((found.number(names[2]) or 0) & _COMPLEX),
         )
 
-    def _shortest_elsewhere(self, entry: Entry) -> int | None:
+    def _limit_elsewhere(self, entry: Entry, attribute: str) -> int | None:
         own = entry.text("pwdPolicySubentry")
-        policy = self._read(own, ("pwdMinLength",)) if own else None
-        return policy.number("pwdMinLength") if policy else None
+        policy = self._read(own, (attribute,)) if own else None
+        return policy.number(attribute) if policy else None
 
     def _read(self, dn: str, attributes: tuple[str, ...]) -> Entry | None:
         question = Search(dn, Scope.BASE, everything(), attributes)

@@ -32,6 +32,7 @@ class Slapd:
         service_dn: str,
         size_limit: str = "unlimited",
         schema: str = "",
+        password_access: str = "",
     ) -> None:
         self._folder = folder
         self.port = free_port()
@@ -57,7 +58,7 @@ class Slapd:
                     f"directory {folder}/db",
                     "index objectClass,uid,mail,member,memberUid,cn,entryUUID,gidNumber eq",
                     f'limits dn.exact="{service_dn}" size={size_limit}',
-                    "access to attrs=userPassword by anonymous auth by * none",
+                    f"access to attrs=userPassword {password_access} by anonymous auth by * none",
                     f'access to * by dn.exact="{service_dn}" read by * none',
                     "overlay ppolicy",
                     f'ppolicy_default "cn=default,ou=policies,{SUFFIX}"',
