@@ -10,7 +10,7 @@ from html import unescape
 
 import pytest
 
-from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template, Use
+from broker.core.entitlements import Access, Catalogue, KmsKey, S3LocationTemplate, S3Scope, Template, Use
 from broker.core.errors import GroupNotResolved
 from tests.fakes import Person, group_named, person_named
 from tests.web.world import (
@@ -131,6 +131,25 @@ def test_a_card_says_in_a_sentence_what_each_access_is_and_is_not(kind: Access, 
     world.entitlements.loaded = Catalogue(entitlements=(replace(HOME, scope=scope),), sha256="ab" * 32)
 
     assert f'<p class="place-words">{SENTENCES[kind]}</p>' in card(home_of(world, HANAKO), "My files")
+
+
+def test_a_card_says_that_earlier_versions_are_reached_and_a_key_is_used(world: World) -> None:
+    key = KmsKey("arn:aws:kms:ap-northeast-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+    kept = S3LocationTemplate("corp-home", Template("{username}/"), Access.FULL, versions=True, kms_key=key)
+    plain = S3LocationTemplate("corp-shared", Template("handbook/"), Access.READ)
+    world.entitlements.loaded = Catalogue(entitlements=(replace(HOME, scope=S3Scope((kept, plain))),), sha256="ab" * 32)
+
+    page = card(home_of(world, HANAKO), "My files")
+
+    notes = ["earlier versions too", "with a KMS key"]
+    assert re.findall(r'<span class="place-note">([^<]+)</span>', page)[:2] == notes
+    sentences = re.findall(r'<p class="place-words">(.*?)</p>', page, re.DOTALL)
+    of_kept, of_plain = (" ".join(sentence.split()) for sentence in sentences)
+    assert of_kept == (
+        f"{SENTENCES[Access.FULL]} The same goes for earlier versions, but none is ever deleted for good."
+        " The files are encrypted with a key of AWS KMS, which the session uses through S3."
+    )
+    assert of_plain == SENTENCES[Access.READ]
 
 
 def test_a_card_says_for_what_and_for_how_long(world: World) -> None:
