@@ -12,6 +12,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page, expect
 
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template
+from broker.core.errors import LoginCause
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
 from tests.web.pages_shown import begin_rollover
@@ -84,6 +85,29 @@ def home_of_somebody_with_long_names(page: Page, portal: LivePortal) -> None:
     page.click(f"form[action='/issue/{long.id}/credentials'] button[type=submit]")
     page.goto(portal.url)
     page.click("details.live > summary")
+
+
+def a_password_to_change(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN)
+    page.click("a[href='/password']")
+
+
+def a_refused_new_password(page: Page, portal: LivePortal) -> None:
+    portal.world.directory.people[1].state = LoginCause.MUST_CHANGE_PASSWORD
+    sign_in(page, portal, KEN)
+    page.fill("#current_password", KEN.password)
+    page.fill("#new_password", "short")
+    page.fill("#repeated_password", "short")
+    page.click(".password-form button[type=submit]")
+
+
+def a_changed_password(page: Page, portal: LivePortal) -> None:
+    a_refused_new_password(page, portal)
+    page.keyboard.type(KEN.password)
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        page.keyboard.type("long enough for any policy")
+    page.keyboard.press("Enter")
 
 
 def no_access(page: Page, portal: LivePortal) -> None:
@@ -175,6 +199,9 @@ PAGES: dict[Visit, str] = {
     home: "details.live[open] .live-list",
     home_of_an_administrator_with_faults: ".card .alert-warn",
     home_of_somebody_with_long_names: "details.live[open] .live-list",
+    a_password_to_change: "#current_password:focus",
+    a_refused_new_password: "#new_password[aria-invalid=true]",
+    a_changed_password: ".panel a[href='/login']",
     no_access: ".chips",
     credentials: "#posix",
     credentials_without_a_clipboard: "#posix:focus",
