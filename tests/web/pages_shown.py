@@ -25,6 +25,7 @@ from tests.web.world import (
     WORKBENCH,
     Browser,
     World,
+    csrf_token,
 )
 
 Show = Callable[[World, Browser], TestResponse]
@@ -59,6 +60,40 @@ def the_home_page_with_faults(world: World, browser: Browser) -> TestResponse:
     world.directory.people.append(incomplete)
     browser.sign_in(incomplete)
     return browser.get("/")
+
+
+def a_password_to_change(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    return browser.get("/password")
+
+
+def a_password_that_has_run_out(world: World, browser: Browser) -> TestResponse:
+    world.directory.people[0].state = LoginCause.MUST_CHANGE_PASSWORD
+    browser.sign_in(HANAKO)
+    return browser.get("/password")
+
+
+def _change_password(browser: Browser, new: str) -> TestResponse:
+    token = csrf_token(browser.get("/password"))
+    typed = {"current_password": HANAKO.password, "new_password": new, "repeated_password": new}
+    return browser.client.post("/password", data={"csrf_token": token, **typed})
+
+
+def a_new_password_that_is_refused(world: World, browser: Browser) -> TestResponse:
+    a_password_that_has_run_out(world, browser)
+    return _change_password(browser, "short")
+
+
+def a_changed_password(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    _change_password(browser, "long enough for any policy")
+    return browser.get("/password")
+
+
+def a_changed_password_before_signing_in(world: World, browser: Browser) -> TestResponse:
+    a_password_that_has_run_out(world, browser)
+    _change_password(browser, "long enough for any policy")
+    return browser.get("/password")
 
 
 def no_access(_world: World, browser: Browser) -> TestResponse:
@@ -244,6 +279,11 @@ PAGES: tuple[Show, ...] = (
     an_expired_form,
     the_home_page,
     the_home_page_with_faults,
+    a_password_to_change,
+    a_password_that_has_run_out,
+    a_new_password_that_is_refused,
+    a_changed_password,
+    a_changed_password_before_signing_in,
     no_access,
     no_access_and_no_group,
     the_credentials_page,
