@@ -208,7 +208,7 @@ class SigningKeyFolder:
             }
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise unusable(path, error) from error
 
     def keep_confirmations(self, confirmed: Mapping[str, Confirmation]) -> None:

@@ -80,6 +80,10 @@ class Confirmation:
     metadata_sha256: str
     at: datetime
 
+    def __post_init__(self) -> None:
+        if self.at.tzinfo is None:
+            raise ValueError("the time of a confirmation must be aware")
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:

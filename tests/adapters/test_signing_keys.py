@@ -335,7 +335,17 @@ def test_what_the_operator_confirmed_is_kept(folder: SigningKeyFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"arn": 1}', b'{"arn": {"at": "x", "metadata_sha256": ""}}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"arn": 1}',
+        b'{"arn": {"at": "x", "metadata_sha256": ""}}',
+        b'{"arn": {"at": "2026-11-24T09:00:00", "metadata_sha256": ""}}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+    ids=range(7),
 )
 def test_confirmations_that_cannot_be_read_are_a_fault(folder: SigningKeyFolder, content: bytes) -> None:
     create(folder)

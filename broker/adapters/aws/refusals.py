@@ -86,8 +86,9 @@ _BUSY: Final = frozenset(
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
 
-# AWS repeats a value that it finds malformed in its text. Base64 as long as this is an assertion or a token.
-_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
+# AWS repeats a value that it finds malformed in its text. Base64 as long as this is an assertion or a token; a proxy
+# might repeat it as it was sent, with percent signs.
+_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9+/=_%-]{100,}")
 _LONGEST_TEXT: Final = 1024
 
 
