@@ -120,7 +120,9 @@ class SigningKeyFolder:
         key_path = self.path / (key_id + _KEY)
         if self._credentials is not None and not self.has_private_key(key_id):
             key_path = self._credentials / (key_id + _KEY)
-        return read_pair(key_path, self._certificate(key_id), self._credentials, now)
+        found = read_pair(key_path, self._certificate(key_id), self._credentials, now)
+        _check_name(self._certificate(key_id), found.id)
+        return found
 
     def make_active(self, key_id: str) -> None:
         """Let that key sign from now on.
@@ -138,10 +140,13 @@ class SigningKeyFolder:
         """The certificates of the keys in use, or of those that were retired; the oldest first.
 
         Raises:
-            SigningKeyUnusable: one cannot be read or would not be taken.
+            SigningKeyUnusable: one cannot be read, would not be taken, or has the name of another key.
         """
-        paths = self._place(retired=retired).glob("*" + _CERTIFICATE)
-        return tuple(sorted(map(read_certificate, paths), key=lambda one: (one.not_before, one.key_id)))
+        found = []
+        for path in self._place(retired=retired).glob("*" + _CERTIFICATE):
+            found.append(read_certificate(path))
+            _check_name(path, found[-1].key_id)
+        return tuple(sorted(found, key=lambda one: (one.not_before, one.key_id)))
 
     def retire(self, key_id: str, *, destroy: bool) -> None:
         """Take a key out of use.
@@ -238,6 +243,16 @@ class SigningKeyFolder:
             _write(self.path / name, content, 0o644)
         except OSError as error:
             raise unusable(self.path / name, error) from error
+
+
+def _check_name(certificate: Path, key_id: str) -> None:
+    # Files are found by the id: under another name a key would be listed as what it is not, and never be retired.
+    if certificate.name != key_id + _CERTIFICATE:
+        raise SigningKeyUnusable(
+            Fault(
+                "saml.keys", f"{certificate} belongs to key {key_id}: call the pair {key_id}{_CERTIFICATE} and {_KEY}"
+            )
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:

@@ -326,6 +326,15 @@ def test_the_stamp_changes_with_the_active_key_and_with_the_metadata(folder: Sig
     assert len(set(seen)) == 3
 
 
+def test_a_pair_is_refused_under_the_name_of_another_key(folder: SigningKeyFolder) -> None:
+    made = create(folder)
+    for ending in (".key.pem", ".crt.pem"):
+        (folder.path / (made.id + ending)).rename(folder.path / ("company" + ending))
+    folder.make_active("company")
+    for read in (lambda: folder.active(NOW), folder.certificates):
+        assert f"company.crt.pem belongs to key {made.id}" in refusal(read)
+
+
 def test_what_the_operator_confirmed_is_kept(folder: SigningKeyFolder) -> None:
     create(folder)
     assert folder.confirmations() == {}
