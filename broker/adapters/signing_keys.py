@@ -248,11 +248,8 @@ class SigningKeyFolder:
 def _check_name(certificate: Path, key_id: str) -> None:
     # Files are found by the id: under another name a key would be listed as what it is not, and never be retired.
     if certificate.name != key_id + _CERTIFICATE:
-        raise SigningKeyUnusable(
-            Fault(
-                "saml.keys", f"{certificate} belongs to key {key_id}: call the pair {key_id}{_CERTIFICATE} and {_KEY}"
-            )
-        )
+        pair = f"{key_id}{_CERTIFICATE} and {key_id}{_KEY}"
+        raise SigningKeyUnusable(Fault("saml.keys", f"{certificate} belongs to key {key_id}: call the pair {pair}"))
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:
