@@ -94,6 +94,7 @@ def assert_everything_is_unavailable(database: Database) -> None:
         lambda: sessions.touch("a", NOON),
         lambda: sessions.end("a"),
         lambda: sessions.end_all("ID"),
+        lambda: sessions.end_others("ID", "a" * 64),
     ):
         with pytest.raises(SessionsUnavailable):
             use()

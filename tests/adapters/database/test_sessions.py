@@ -136,6 +136,15 @@ def test_ending_all_sessions_of_a_person_leaves_those_of_others(sessions: Sessio
     assert sessions.find("c") is not None
 
 
+def test_ending_all_but_one_leaves_that_one_and_those_of_others(sessions: Sessions) -> None:
+    for token_hash in ("a", "b", "d"):
+        sessions.create(session(token_hash), LIMITS)
+    sessions.create(session("c", person="ID-OF-taro"), LIMITS)
+    assert sessions.end_others("ID-OF-hana", "b") == 2
+    assert sessions.end_others("ID-OF-hana", "b") == 0
+    assert [sessions.find(token_hash) is not None for token_hash in "abcd"] == [False, True, True, False]
+
+
 def test_a_new_session_purges_those_that_have_run_out_and_no_other(sessions: Sessions) -> None:
     now = NOON + timedelta(hours=10)
     sessions.create(session("idle", now - LIMITS.idle), LIMITS)

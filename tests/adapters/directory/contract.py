@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import pytest
 
 from broker.core.credentials import Secret
-from broker.core.errors import DirectoryUnavailable, GroupNotResolved, LoginCause, LoginRejected, PrincipalGone
+from broker.core.errors import (
+    DirectoryUnavailable,
+    GroupNotResolved,
+    LoginCause,
+    LoginRejected,
+    PasswordChangeRejected,
+    PrincipalGone,
+)
 from broker.core.ports import Directory
 from broker.core.principal import PRINCIPAL_ID, Principal
 
@@ -106,9 +113,21 @@ class DirectoryContract:
 
     @pytest.mark.parametrize("principal_id", ["A" * 26, "not an id", ""])
     def test_an_id_that_is_nobodys_is_gone(self, known: KnownDirectory, principal_id: str) -> None:
-        with pytest.raises(PrincipalGone) as gone:
-            known.directory.principal_by_id(principal_id)
-        assert gone.value.cause is LoginCause.UNKNOWN_USERNAME
+        for ask in (known.directory.principal_by_id, known.directory.candidate_by_id):
+            with pytest.raises(PrincipalGone) as gone:
+                ask(principal_id)
+            assert gone.value.cause is LoginCause.UNKNOWN_USERNAME
+
+    def test_somebody_is_a_candidate_by_id_in_every_state(self, known: KnownDirectory) -> None:
+        for username in (known.username, known.refused_username):
+            by_name = known.directory.find(username)
+            assert known.directory.candidate_by_id(by_name.principal.id) == by_name
+
+    def test_a_wrong_current_password_changes_nothing(self, known: KnownDirectory) -> None:
+        candidate = known.directory.find(known.username)
+        with pytest.raises(PasswordChangeRejected):
+            known.directory.change_password(candidate, Secret("wrong"), Secret("Long enough 2026 !"))
+        assert authenticate(known.directory, known.username, Secret(known.password)).username == known.username
 
     def test_a_group_is_resolved_by_name_and_by_dn_and_compared_with_a_persons(self, known: KnownDirectory) -> None:
         own = known.directory.group(known.own_group)
@@ -133,6 +152,7 @@ class DirectoryContract:
         asked: tuple[Callable[[], object], ...] = (
             lambda: authenticate(known.down, known.username, Secret(known.password)),
             lambda: known.down.principal_by_id("A" * 26),
+            lambda: known.down.candidate_by_id("A" * 26),
             lambda: known.down.principal_by_username(known.username),
             lambda: known.down.group(known.own_group),
             known.down.check,
