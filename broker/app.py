@@ -13,6 +13,8 @@ from broker.web import (
     audit_export,
     audit_view,
     errors,
+    factors_admin,
+    factors_view,
     headers,
     health,
     holds_view,
@@ -23,6 +25,7 @@ from broker.web import (
     password,
     request_log,
     saml,
+    second_factor,
     sessions_view,
     sign_in,
 )
@@ -69,6 +72,9 @@ def create_app(portal: Portal) -> Flask:
     for room in (
         sign_in,
         password,
+        second_factor,
+        factors_view,
+        factors_admin,
         home,
         issue,
         audit_view,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -18,21 +19,26 @@ from broker.adapters.database.attempts import SqlAttempts
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.migrations import check_ready
+from broker.adapters.database.second_factors import SqlSecondFactors
 from broker.adapters.database.sessions import SqlSessions
 from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
 from broker.adapters.directory.diagnosis import Questions, diagnose
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.entitlements_file import EntitlementsFile, parse_file
+from broker.adapters.second_factor.passkeys import WebAuthnPasskeys
+from broker.adapters.second_factor.totp import PyotpCodes
 from broker.adapters.signing_keys import SigningKeyFolder
 from broker.core.credentials import Secret
 from broker.core.duties import Duty
 from broker.core.entitlements import Account
-from broker.core.errors import BrokerError, EntitlementsInvalid, SettingsInvalid
+from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved, SettingsInvalid
 from broker.core.findings import Finding
 from broker.core.issuance import IssuancePorts
 from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
+from broker.core.second_factor import Mode, SecondFactorPolicy
+from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
 from broker.periodic import Periodic
@@ -45,6 +51,9 @@ from broker.signing import CurrentSigner, SigningKeys
 from broker.web.portal import Portal
 
 _log = structlog.get_logger()
+
+# What authenticators call the portal of a company without a name.
+_PRODUCT: Final = "Federation Broker"
 
 
 def utc_now() -> datetime:
@@ -83,6 +92,10 @@ class Broker:
         checks: dict[str, Callable[[], object]] = {"directory": self.directory.check}
         checks |= {
             duty: partial(self.directory.group, name) for duty, name in _duty_groups(self.settings).items() if name
+        }
+        checks |= {
+            f"second_factor.groups[{index}]": partial(self.directory.group, name)
+            for index, name in enumerate(self.settings.second_factor.groups)
         }
         for name, check in checks.items():
             try:
@@ -138,16 +151,38 @@ class Broker:
             clock=utc_now,
             issuer=settings.entity_id,
             portal_url=settings.public_url,
+            second_factor_remembered_for=settings.second_factor.remember_for,
+        )
+        attempts = SqlAttempts(self.database)
+        second_factor = SecondFactorPorts(
+            factors=SqlSecondFactors(self.database, _derived(secret_key, b"seeds of authenticator apps")),
+            totp=PyotpCodes(settings.company or _PRODUCT),
+            passkeys=WebAuthnPasskeys(settings.public_url, settings.company or _PRODUCT),
+            sessions=sessions,
+            attempts=attempts,
+            audit=audit,
+            limits=limits,
+            throttle=_throttle_limits(settings),
+            policy=SecondFactorPolicy(
+                mode=Mode(settings.second_factor.mode),
+                is_required_for=self.needs_second_factor,
+                grace=settings.second_factor.grace,
+                remember_for=settings.second_factor.remember_for,
+                trust_browser_for=settings.second_factor.trust_browser_for,
+            ),
+            recovery_key=_derived(secret_key, b"recovery codes"),
+            clock=utc_now,
         )
         login = LoginPorts(
             directory=self.directory,
             audit=audit,
             sessions=sessions,
-            attempts=SqlAttempts(self.database),
+            attempts=attempts,
             limits=limits,
             throttle=_throttle_limits(settings),
-            username_hash_key=hmac.new(secret_key, b"names that did not resolve", "sha256").digest(),
+            username_hash_key=_derived(secret_key, b"names that did not resolve"),
             clock=utc_now,
+            second_factor=second_factor,
         )
         return Portal(
             login=login,
@@ -202,6 +237,21 @@ class Broker:
         """
         name = _duty_groups(self.settings)[duty]
         return bool(name) and principal.is_member_of(self.directory.group(name))
+
+    def needs_second_factor(self, principal: Principal) -> bool:
+        """Whether that person has to have a second factor, where that is required.
+
+        A group that is not in the directory could be anybody's: everybody has to then.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        groups = self.settings.second_factor.groups
+        try:
+            return not groups or any(principal.is_member_of(self.directory.group(name)) for name in groups)
+        except GroupNotResolved as fault:
+            _log.error("second factors are required of everybody", problem=str(fault))
+            return True
 
 
 def signing_keys(settings: Settings) -> SigningKeys:
@@ -258,6 +308,8 @@ def diagnose_directory(settings: Settings, username: str | None) -> Iterator[Fin
     for duty, name in _duty_groups(settings).items():
         if name:
             groups[name].append(f"administration.{duty}s")
+    for index, name in enumerate(settings.second_factor.groups):
+        groups[name].append(f"second_factor.groups[{index}]")
     try:
         password = settings.bind_password()
     except SettingsInvalid as error:
@@ -283,6 +335,10 @@ def diagnose_directory(settings: Settings, username: str | None) -> Iterator[Fin
 def _duty_groups(settings: Settings) -> Mapping[Duty, str]:
     administration = settings.administration
     return {Duty.ADMINISTRATOR: administration.administrators, Duty.AUDITOR: administration.auditors}
+
+
+def _derived(secret_key: bytes, purpose: bytes) -> bytes:
+    return hmac.new(secret_key, purpose, "sha256").digest()
 
 
 def _throttle_limits(settings: Settings) -> ThrottleLimits:

@@ -144,6 +144,10 @@ def _idle(value: object) -> timedelta:
     return duration
 
 
+def _duration_or_zero(value: object) -> timedelta:
+    return timedelta() if value in ("0d", "0h", "0m", "0s") else read_duration(value)
+
+
 def _deadline(value: object) -> timedelta:
     duration = read_duration(value)
     # STS takes an assertion for five minutes: with two there is no clock so slow that a further try would be too late.
@@ -327,6 +331,37 @@ class ThrottleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondFactorSettings:
+    """Authenticator apps and passkeys beside the password."""
+
+    mode: str = setting(
+        "Whether people may (optional) or have to (required) have a second factor; off: nobody is asked, and"
+        " entitlements with second_factor = true cannot be used.",
+        _one_of("off", "optional", "required"),
+        "optional",
+    )
+    groups: tuple[str, ...] = setting(
+        "Directory groups whose members have to where the mode is required; absent: everybody has to. In the"
+        " environment separated by semicolons.",
+        _dns,
+        (),
+    )
+    grace: timedelta = setting(
+        "How long after first being asked people sign in without one; 0d: not at all.",
+        _duration_or_zero,
+        timedelta(days=14),
+    )
+    remember_for: timedelta = setting(
+        "How long a proof counts for entitlements with second_factor = true.", read_duration, timedelta(minutes=15)
+    )
+    trust_browser_for: timedelta = setting(
+        "How long a browser that its owner trusts is not asked at sign-in; 0d: always asked.",
+        _duration_or_zero,
+        timedelta(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
     """Audit and sign-in sessions."""
 
@@ -426,6 +461,7 @@ class Settings:
     saml: SamlSettings
     sessions: SessionSettings
     throttle: ThrottleSettings
+    second_factor: SecondFactorSettings
     aws: AwsSettings
 
     @property
@@ -537,6 +573,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "saml": SamlSettings,
     "sessions": SessionSettings,
     "throttle": ThrottleSettings,
+    "second_factor": SecondFactorSettings,
     "aws": AwsSettings,
 }
 

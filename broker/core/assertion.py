@@ -30,6 +30,9 @@ CLOCK_SKEW: Final = timedelta(minutes=1)
 
 # saml-authn-context-2.0-os section 3.4.5: password over a protected transport.
 PASSWORD_PROTECTED_TRANSPORT: Final = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105
+# REFEDS MFA profile 1.2, https://refeds.org/profile/mfa: this very session used two factors of different types. The
+# classes of SAML itself name one technique each (TimeSyncToken, …) and none says "beside the password".
+MULTI_FACTOR: Final = "https://refeds.org/profile/mfa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class AssertionClaims:
         issuer: our entity id.
         subject: the persistent NameID: the immutable id, since CloudTrail shows it and it should not name a person.
         recipient: the relying party's assertion consumer; also Response/@Destination.
-        authn_instant: when the person signed in.
+        authn_instant: when what ``authn_context`` says was proved.
+        authn_context: how the person was authenticated.
         attributes: values by attribute name, in the order they are written.
     """
 
@@ -73,14 +77,22 @@ class SignedAssertion:
     response: Secret
 
 
-def claims_for(grant: Grant, issuer: str, authn_instant: datetime, now: datetime) -> AssertionClaims:
+def claims_for(
+    grant: Grant,
+    issuer: str,
+    authn_instant: datetime,
+    now: datetime,
+    *,
+    authn_context: str = PASSWORD_PROTECTED_TRANSPORT,
+) -> AssertionClaims:
     """The claims that let STS issue the session of that grant: exactly one role, five minutes.
 
     Args:
         grant: authorised just now.
         issuer: our entity id.
-        authn_instant: when the person signed in.
+        authn_instant: when the person proved what ``authn_context`` says.
         now: aware, UTC.
+        authn_context: how the person was authenticated; without a word, with the password alone.
     """
     partition = grant.entitlement.account.partition
     attributes: dict[str, tuple[str, ...]] = {
@@ -103,7 +115,7 @@ def claims_for(grant: Grant, issuer: str, authn_instant: datetime, now: datetime
         not_before=now - CLOCK_SKEW,
         not_on_or_after=now + VALID_FOR,
         authn_instant=authn_instant,
-        authn_context=PASSWORD_PROTECTED_TRANSPORT,
+        authn_context=authn_context,
         attributes=attributes,
     )
 

@@ -250,6 +250,7 @@ class Entitlement:
         duration: of a session when the person chooses nothing.
         max_duration: the longest the person may choose.
         tags: session tags by key.
+        second_factor: whether it is only given to who has proved a second factor recently.
     """
 
     id: str
@@ -263,6 +264,7 @@ class Entitlement:
     scope: Scope
     tags: Mapping[str, Template] = field(default_factory=dict, hash=False)
     transitive_tags: tuple[str, ...] = ()
+    second_factor: bool = False
 
     def __post_init__(self) -> None:
         match = _ROLE_ARN.fullmatch(self.role_arn)

@@ -106,6 +106,7 @@ _ENTITLEMENT_KEYS: Final = (
     "scope",
     "tags",
     "transitive_tags",
+    "second_factor",
 )
 _S3_KEYS: Final = ("bucket", "prefix", "access", "versions", "kms_key")
 
@@ -318,6 +319,9 @@ class _Reader:
         scope = self._scope(place, table, account)
         tags = self._tags(place, table)
         transitive = self._transitive_tags(place, table)
+        second_factor = table.get("second_factor", False)
+        if not isinstance(second_factor, bool):
+            self._fault(f"{place}, second_factor", "write true or false, without quotes")
         # A missing value always came with a fault; the comparisons below are for the type checker.
         if len(self.faults) > before or not (entitlement_id and name and account and role_arn and scope):
             return None
@@ -333,6 +337,7 @@ class _Reader:
             scope=scope,
             tags=tags,
             transitive_tags=transitive,
+            second_factor=second_factor is True,
         )
         self._check_policy_fits(place, entitlement)
         return ParsedEntitlement(entitlement=entitlement, group_names=group_names)

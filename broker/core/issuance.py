@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from broker.core.assertion import claims_for
+from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT, claims_for
 from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new_event_id, printable
 from broker.core.console import console_destination
 from broker.core.credentials import ConsoleUrl, Exchange
-from broker.core.entitlements import Catalogue, Grant, Narrowing, Use, authorize
-from broker.core.errors import BrokerError, TokenServiceRefused, TokenServiceUnavailable
+from broker.core.entitlements import Catalogue, Entitlement, Grant, Narrowing, Use, authorize
+from broker.core.errors import (
+    BrokerError,
+    SecondFactorAwaited,
+    SecondFactorNeeded,
+    TokenServiceRefused,
+    TokenServiceUnavailable,
+)
 from broker.core.ports import (
     AssertionSigner,
     AuditLog,
@@ -60,6 +66,7 @@ class IssuancePorts:
     Attributes:
         issuer: our SAML entity id.
         portal_url: where the console sends people when their session ends.
+        second_factor_remembered_for: how recently a second factor was proved where an entitlement asks for one.
     """
 
     directory: Directory
@@ -71,6 +78,7 @@ class IssuancePorts:
     clock: Clock
     issuer: str
     portal_url: str
+    second_factor_remembered_for: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     """Issue credentials for one use of one entitlement.
 
     Raises:
+        SecondFactorAwaited: the sign-in waits for its second factor.
+        SecondFactorNeeded: the entitlement asks for one that was proved recently.
         PrincipalGone: the directory no longer has the person, or the account is not usable.
         EntitlementNotHeld: not theirs, or there is none of that id.
         NarrowingRefused: what they chose is not less, or makes no sense.
@@ -107,8 +117,11 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         Unavailable: the directory, STS, the entitlements or the audit did not answer; nothing is handed over.
     """
     facts = _first_facts(request, ports)
+    session = request.session
     try:
-        # 1. Ask the directory again, by the immutable id: the sign-in session carries no right.
+        # 1. Ask the directory again, by the immutable id: the sign-in session carries no right. One that waits for its
+        #    second factor is good for nothing, whatever let it come here.
+        _check_whole(session)
         principal = ports.directory.principal_by_id(request.session.principal_id)
         facts = _with_principal(facts, principal)
         # 2. Look the entitlement up in the file as it is now.
@@ -117,6 +130,7 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         # 3. Authorise what was chosen: the only way to a grant.
         narrowing = Narrowing.from_fields(request.duration, request.scope, request.access)
         grant = authorize(principal, entitlement, request.use, narrowing, ports.clock())
+        _check_second_factor(entitlement, session, ports)
         # 4. Compile what narrows the session.
         session_policy = policy_for(grant)
         facts = _with_grant(facts, grant, session_policy, catalogue)
@@ -128,7 +142,8 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     # 6. Record the intent. The audit refuses a second one for the same grant. What the assertion will say is decided
     #    before: its id leads from an intent without an outcome to CloudTrail, and its five minutes run from here, so
     #    that a process which stands still between the steps gets nothing from STS when it goes on.
-    claims = claims_for(grant, ports.issuer, request.session.signed_in_at, ports.clock())
+    context = MULTI_FACTOR if session.second_factor_at else PASSWORD_PROTECTED_TRANSPORT
+    claims = claims_for(grant, ports.issuer, session.proved_at, ports.clock(), authn_context=context)
     facts = replace(facts, assertion_id=claims.id)
     _record(facts, EventKind.ISSUANCE_INTENDED, ports)
     try:
@@ -176,6 +191,17 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
     return url
 
 
+def _check_whole(session: SignInSession) -> None:
+    if session.awaits_second_factor:
+        raise SecondFactorAwaited
+
+
+def _check_second_factor(entitlement: Entitlement, session: SignInSession, ports: IssuancePorts) -> None:
+    remembered_for = ports.second_factor_remembered_for
+    if entitlement.second_factor and not session.has_second_factor_at(ports.clock(), remembered_for):
+        raise SecondFactorNeeded(remembered_for)
+
+
 def _reason(failure: Exception) -> str:
     # The text of an error that is not ours could quote anything, a secret too.
     return str(failure) if isinstance(failure, BrokerError) else f"unforeseen: {type(failure).__name__}"
@@ -197,6 +223,7 @@ def _first_facts(request: IssuanceRequest, ports: IssuancePorts) -> AuditEvent:
         reference_id=request.origin.reference_id,
         entitlement=printable(request.entitlement_id[:LONGEST_RECORDED_ID]),
         use=request.use,
+        second_factor=request.session.second_factor,
     )
 
 

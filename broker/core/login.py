@@ -12,6 +12,7 @@ from broker.core.credentials import Secret
 from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected, LoginThrottled
 from broker.core.ports import Attempts, AuditLog, Candidate, Clock, Directory, Sessions
 from broker.core.principal import Principal
+from broker.core.second_step import SecondFactorPorts, demand_for
 from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_session_token
 from broker.core.throttle import Budget, BudgetKind, HeldBack, ThrottleLimits, address_budget, person_budgets
 
@@ -32,19 +33,22 @@ class LoginAttempt:
 
     Attributes:
         device_principal_id: who has signed in with this browser before, by its signed device cookie.
+        trusted_browser: the token of a browser that was trusted with a second factor before.
     """
 
     claimed_username: str
     password: Secret
     origin: Origin
     device_principal_id: str | None = None
+    trusted_browser: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A successful sign-in.
+    """A sign-in with the right password.
 
     Attributes:
+        session: may wait for the second factor.
         token: for the cookie; it is in no other place.
     """
 
@@ -69,6 +73,7 @@ class LoginPorts:
     throttle: ThrottleLimits
     username_hash_key: bytes
     clock: Clock
+    second_factor: SecondFactorPorts
 
 
 def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
@@ -102,6 +107,8 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         taken = take_for_person(candidate, attempt.device_principal_id, attempt.origin, ports)
         # 5. The directory proves the password.
         principal = ports.directory.prove(candidate, attempt.password)
+        # 6. The policy says what else this sign-in needs.
+        demand = demand_for(principal, attempt.trusted_browser, ports.second_factor)
     except (LoginRejected, DirectoryUnavailable) as failure:
         if isinstance(failure, DirectoryUnavailable):
             # An outage is nobody's wrong password; an office behind one address would be held back when it is over.
@@ -110,28 +117,36 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
             # It was right, and the directory has counted no failure.
             _give_back_unless(held, address, ports)
             ports.attempts.give_back(taken)
-        # 6a. A failure is recorded with its cause; the person learns none of it.
+        # 7a. A failure is recorded with its cause; the person learns none of it.
         ports.audit.append(_rejected(attempt, failure, ports))
         raise
-    # 6b. A success is recorded before anyone is let in.
+    # 7b. A success is recorded before anyone is let in.
     now = ports.clock()
     ports.audit.append(
         AuditEvent(
-            kind=EventKind.LOGIN_SUCCEEDED,
+            kind=EventKind.LOGIN_SECOND_FACTOR_ASKED if demand.waits else EventKind.LOGIN_SUCCEEDED,
             time=now,
             principal_username=principal.username,
             principal_id=principal.id,
             source_address=attempt.origin.source_address,
             user_agent=attempt.origin.user_agent,
             reference_id=attempt.origin.reference_id,
+            second_factor=demand.method,
         )
     )
-    # 7. The directory has forgotten the wrong passwords before this one, and so does the broker.
+    # 8. The directory has forgotten the wrong passwords before this one, and so does the broker.
     _give_back_unless(held, address, ports)
     ports.attempts.forget([budget.key for budget in budgets])
-    # 8. A new session under a new token, whatever the browser held before (against session fixation).
+    # 9. A new session under a new token, whatever the browser held before (against session fixation).
     token = new_session_token()
-    session = SignInSession(token_hash=hash_token(token), principal_id=principal.id, signed_in_at=now, last_seen_at=now)
+    session = SignInSession(
+        token_hash=hash_token(token),
+        principal_id=principal.id,
+        signed_in_at=now,
+        last_seen_at=now,
+        awaits_second_factor=demand.waits,
+        second_factor=demand.method,
+    )
     ports.sessions.create(session, ports.limits)
     return SignIn(principal=principal, session=session, token=token)
 

@@ -327,6 +327,9 @@ class Sessions(Protocol):
     def note_audit_reader(self, token_hash: str, *, reads_audit: bool) -> None:
         """Note whether the directory lets its person read the audit; nothing happens when there is no such session."""
 
+    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
+        """Note that the person of a session has proved a second factor; nothing happens when there is none."""
+
     def end(self, token_hash: str) -> None:
         """Forget a session; nothing happens when there is none."""
 
@@ -353,9 +356,6 @@ class Attempts(Protocol):
 
     def give_back(self, budget: Budget) -> None:
         """Take one attempt out of the count: it was not a wrong password after all."""
-    def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
-        """Note that the person of a session has proved a second factor; nothing happens when there is none."""
-
 
     def forget(self, keys: Sequence[str]) -> None:
         """Start to count anew: the directory does too after a right password."""

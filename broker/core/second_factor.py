@@ -166,6 +166,16 @@ class Demand(StrEnum):
     ENROLMENT = "enrolment"
     TRUSTED = "trusted"
 
+    @property
+    def waits(self) -> bool:
+        """Whether the sign-in is good for nothing until that is done."""
+        return self in {Demand.PROOF, Demand.ENROLMENT}
+
+    @property
+    def method(self) -> Method | None:
+        """What stands for the second factor at once."""
+        return Method.TRUSTED_BROWSER if self is Demand.TRUSTED else None
+
 
 def demand_of(mode: Mode, *, enrolled: bool, trusted: bool, enrol_by: datetime | None, now: datetime) -> Demand:
     """What a sign-in needs.

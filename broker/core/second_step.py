@@ -14,9 +14,11 @@ from broker.core.principal import Principal
 from broker.core.second_factor import (
     CEREMONY_LASTS,
     Ceremony,
+    Demand,
     Method,
     Mode,
     SecondFactorPolicy,
+    demand_of,
     factor_budget,
     hash_recovery_code,
     matching_steps,
@@ -157,6 +159,31 @@ def finish(person: Person, method: Method, ports: SecondFactorPorts) -> tuple[Si
     ports.sessions.end(person.session.token_hash)
     ports.sessions.create(session, ports.limits)
     return session, token
+
+
+def demand_for(principal: Principal, trusted_browser: Secret | None, ports: SecondFactorPorts) -> Demand:
+    """What a sign-in needs after the right password.
+
+    Args:
+        principal: proved just now.
+        trusted_browser: the token that the browser sent; None for none.
+        ports: what it needs.
+
+    Raises:
+        DirectoryUnavailable: the groups that need a second factor could not be looked up.
+        SessionsUnavailable: no answer.
+    """
+    policy, now = ports.policy, ports.clock()
+    if policy.mode is Mode.OFF:
+        return Demand.NOTHING
+    enrolled = bool(ports.factors.factors(principal.id))
+    trusted = (
+        bool(policy.trust_browser_for)
+        and trusted_browser is not None
+        and ports.factors.is_trusted(hash_token(trusted_browser), principal.id, now)
+    )
+    by = None if enrolled else enrol_by(principal, ports, now)
+    return demand_of(policy.mode, enrolled=enrolled, trusted=trusted, enrol_by=by, now=now)
 
 
 def enrol_by(principal: Principal, ports: SecondFactorPorts, now: datetime) -> datetime | None:

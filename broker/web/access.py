@@ -8,8 +8,16 @@ from flask import Flask, request
 
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.duties import Duty, may_read_audit
-from broker.core.errors import AdministratorsOnly, DirectoryUnavailable, GroupNotResolved, NotSignedIn, RequestMalformed
+from broker.core.errors import (
+    AdministratorsOnly,
+    DirectoryUnavailable,
+    GroupNotResolved,
+    NotSignedIn,
+    RequestMalformed,
+    SecondFactorAwaited,
+)
 from broker.core.principal import Principal
+from broker.core.second_step import Person
 from broker.core.sessions import SignInSession
 from broker.web import csrf
 from broker.web.errors import log_error
@@ -31,6 +39,11 @@ OPEN_ENDPOINTS: Final = frozenset(
 )
 """Answered without a sign-in session; everything else is closed."""
 
+UNFINISHED_ENDPOINTS: Final = frozenset(
+    {"second_factor.prove", "factors.listed", "factors.totp", "factors.passkey", "sign_in.logout"}
+)
+"""What a sign-in that waits for its second factor may ask for: to prove it, or to set up the first one."""
+
 PROOF_ENDPOINTS: Final = frozenset({"password.change"})
 """Closed too, but open to browsers in which a password has turned out to have run out: nobody signs in with one."""
 
@@ -43,6 +56,7 @@ def guard() -> None:
 
     Raises:
         NotSignedIn: the route is closed and there is no session that holds.
+        SecondFactorAwaited: there is one, and it waits for its second factor.
         RequestMalformed: a body in chunks.
         FormExpired: a POST without a valid CSRF token.
         SessionsUnavailable: the store of sessions did not answer.
@@ -54,8 +68,11 @@ def guard() -> None:
         # No browser sends a form in chunks, and of one longer than the limit only the beginning would be read.
         raise RequestMalformed
     closed = endpoint not in OPEN_ENDPOINTS and not (endpoint in PROOF_ENDPOINTS and opens_the_page())
-    if closed and load_session() is None:
+    session = load_session() if closed else None
+    if closed and session is None:
         raise NotSignedIn
+    if session is not None and session.awaits_second_factor and endpoint not in UNFINISHED_ENDPOINTS:
+        raise SecondFactorAwaited
     if request.method not in {"GET", "HEAD"} and endpoint not in COOKIELESS_ENDPOINTS:
         csrf.check(signed_in=closed)
 
@@ -87,6 +104,16 @@ def person() -> Principal:
         here.principal = principal
         _note_audit_reader(session, reads_audit=may_read_audit(here.duties))
     return here.principal
+
+
+def somebody() -> Person:
+    """The signed-in person and their browser, whether the sign-in waits for its second factor or not.
+
+    Raises:
+        PrincipalGone: deleted, disabled, expired or locked since.
+        DirectoryUnavailable: no answer.
+    """
+    return Person(principal=person(), session=signed_in_session(), origin=current_origin())
 
 
 def _duties(principal: Principal) -> frozenset[Duty]:

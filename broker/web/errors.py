@@ -210,7 +210,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.SecondFactorRejected: Answer(
         400,
         lazy_gettext("That did not work"),
-        lazy_gettext("%(why)s"),
+        lazy_gettext("This was not accepted. %(why)s"),
         lazy_gettext("Try again, or ask your administrator if you have lost your device and your recovery codes."),
     ),
     errors.SecondFactorAwaited: Answer(
@@ -474,7 +474,7 @@ class Shown:
 def shown(error: BrokerError) -> Shown:
     """What a person is told about that error, in their language."""
     answer = ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
-    fields = _fields(error)
+    fields = {**_fields(error), **_second_factor_fields(error)}
     return Shown(
         status=answer.status,
         code=re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower(),
@@ -482,6 +482,16 @@ def shown(error: BrokerError) -> Shown:
         message=str(answer.message) % fields,
         advice=str(answer.advice),
     )
+
+
+def _second_factor_fields(error: BrokerError) -> Mapping[str, str]:
+    match error:
+        case errors.SecondFactorRejected(factor_cause=SecondFactorCause() as cause):
+            return {"why": str(_SECOND_FACTOR_CAUSES[cause])}
+        case errors.SecondFactorNeeded(remembered_for=timedelta() as remembered_for):
+            return {"remembered": duration_words(remembered_for)}
+        case _:
+            return {}
 
 
 def _fields(error: BrokerError) -> Mapping[str, str]:
@@ -493,10 +503,6 @@ def _fields(error: BrokerError) -> Mapping[str, str]:
             return {"wait": duration_words(max(_MINUTE, -(-wait // _MINUTE) * _MINUTE))}
         case errors.DurationTooLong(maximum=timedelta() as maximum):
             return {"maximum": duration_words(maximum)}
-        case errors.SecondFactorRejected(factor_cause=SecondFactorCause() as cause):
-            return {"why": str(_SECOND_FACTOR_CAUSES[cause])}
-        case errors.SecondFactorNeeded(remembered_for=timedelta() as remembered_for):
-            return {"remembered": duration_words(remembered_for)}
         case errors.AttributeUnusable(attribute=str() as attribute):
             return {"attribute": attribute}
         case errors.FilterMalformed(field=str() as field):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+from datetime import datetime
+
+from flask import Blueprint, render_template, request
 
 from broker.core.duties import Duty
+from broker.core.principal import Principal
+from broker.core.second_factor import Mode
+from broker.core.second_step import enrol_by
 from broker.web import access
 from broker.web.cards import card_for, entitlement_names
+from broker.web.choice import read_choice
 from broker.web.portal import current_portal
 from broker.web.visit import visit
 
@@ -33,7 +39,18 @@ def home() -> str:
         "names": entitlement_names(catalogue),
         "problem": portal.issuance.entitlements.problem() if Duty.ADMINISTRATOR in visit().duties else None,
     }
+    shared["enrol_by"] = _enrol_by(principal)
     if not held:
         groups = sorted((group.name for group in principal.groups), key=str.casefold)
         return render_template("no_access.html", groups=groups, **shared)
-    return render_template("home.html", cards=[card_for(principal, entitlement, now) for entitlement in held], **shared)
+    cards = [card_for(principal, entitlement, now) for entitlement in held]
+    return render_template("home.html", cards=cards, chosen=read_choice(request.args), **shared)
+
+
+def _enrol_by(principal: Principal) -> datetime | None:
+    """When the person has to have a second factor; None when they have one, or need none."""
+    portal = current_portal()
+    ports = portal.login.second_factor
+    if ports.policy.mode is not Mode.REQUIRED or ports.factors.factors(principal.id):
+        return None
+    return enrol_by(principal, ports, portal.clock())

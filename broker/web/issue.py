@@ -8,10 +8,13 @@ from flask import Blueprint, jsonify, make_response, redirect, render_template, 
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.entitlements import Use
-from broker.core.errors import RequestMalformed
+from broker.core.errors import RequestMalformed, SecondFactorNeeded
 from broker.core.issuance import IssuanceRequest, issue, open_console
-from broker.web import access, shell
+from broker.core.second_factor import Mode
+from broker.web import access, errors, second_factor, shell
+from broker.web.choice import Choice
 from broker.web.errors import wants_json
+from broker.web.own_path import own_path
 from broker.web.portal import current_portal
 from broker.web.visit import current_origin, visit
 
@@ -66,6 +69,20 @@ def console(entitlement_id: str) -> WerkzeugResponse:
     """
     target = open_console(_request(entitlement_id, Use.CONSOLE), current_portal().issuance)
     return redirect(target.url.reveal(), code=303)
+
+
+@blueprint.errorhandler(SecondFactorNeeded)
+def ask_for_second_factor(error: SecondFactorNeeded) -> WerkzeugResponse:
+    """Send a browser to the second step (or to set one up), and back to its form with what was chosen there."""
+    session = access.signed_in_session()
+    ports = current_portal().login.second_factor
+    if errors.wants_json() or ports.policy.mode is Mode.OFF:
+        return errors.answer(error)
+    errors.log_error(error)
+    use = Use.CONSOLE if request.endpoint == "issue.console" else Use.TERMINAL
+    back = Choice.of_form(str((request.view_args or {})["entitlement_id"]), use, request.form).path()
+    path = second_factor.PATH if ports.factors.factors(session.principal_id) else second_factor.ENROLMENT_PATH
+    return redirect(second_factor.with_next(path, own_path(back)), code=303)
 
 
 def _request(entitlement_id: str, use: Use) -> IssuanceRequest:

@@ -17,9 +17,10 @@ from broker.web.visit import visit
 
 _SESSION: Final = "session"
 _VISITOR: Final = "visitor"
+_TRUSTED_BROWSER: Final = "trusted"
 _SAME_SITE: Final = "Lax"
 
-# What new_session_token() and new_visitor_token() make: 256 bits in base64url. Nothing else is looked up.
+# What new_session_token() and visitor_token() make: 256 bits in base64url. Nothing else is looked up.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 # Noting every request would cost a durable write each; the idle limit may come this much early instead.
@@ -36,6 +37,12 @@ def presented_session_token() -> Secret | None:
 def presented_visitor_token() -> str | None:
     """The token of the visitor cookie, if the browser sent one that could be ours."""
     return _presented(_VISITOR)
+
+
+def presented_trusted_browser() -> Secret | None:
+    """The token of a browser that was trusted, if it sent one that could be ours."""
+    token = _presented(_TRUSTED_BROWSER)
+    return Secret(token) if token else None
 
 
 def _presented(name: str) -> str | None:
@@ -98,11 +105,22 @@ def clear_session_cookie(response: WerkzeugResponse) -> None:
     )
 
 
-def _set(response: WerkzeugResponse, name: str, value: str) -> None:
+def set_trusted_browser_cookie(response: WerkzeugResponse, token: Secret, lasts: timedelta) -> None:
+    """Hand the browser what lets it sign in without the second factor; it has no use without the password."""
+    _set(response, _TRUSTED_BROWSER, token.reveal(), lasts)
+
+
+def _set(response: WerkzeugResponse, name: str, value: str, lasts: timedelta | None = None) -> None:
     portal = current_portal()
     # Path=/ and no Domain are what the __Host- prefix demands; Lax keeps the cookie off cross-site POSTs.
     response.set_cookie(
-        portal.cookie_name(name), value, path="/", secure=portal.secure, httponly=True, samesite=_SAME_SITE
+        portal.cookie_name(name),
+        value,
+        max_age=lasts,
+        path="/",
+        secure=portal.secure,
+        httponly=True,
+        samesite=_SAME_SITE,
     )
 
 

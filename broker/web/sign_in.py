@@ -30,7 +30,15 @@ from broker.web.device import known_principal_id, set_device_cookie
 from broker.web.own_path import HOME, own_path, this_path
 from broker.web.password import lead_to_change
 from broker.web.portal import current_portal
-from broker.web.sessions import clear_session_cookie, forget_session, load_session, set_session_cookie
+from broker.web.second_factor import PATH as SECOND_FACTOR
+from broker.web.second_factor import with_next
+from broker.web.sessions import (
+    clear_session_cookie,
+    forget_session,
+    load_session,
+    presented_trusted_browser,
+    set_session_cookie,
+)
 from broker.web.visit import current_origin, visit
 
 blueprint = Blueprint("sign_in", __name__)
@@ -54,6 +62,7 @@ def login() -> WerkzeugResponse:
         password=Secret(request.form.get("password", "")),
         origin=current_origin(),
         device_principal_id=known_principal_id(),
+        trusted_browser=presented_trusted_browser(),
     )
     # The browser's earlier session ends with the new sign-in, never before: a mistyped password costs nothing.
     earlier = load_session()
@@ -72,7 +81,9 @@ def login() -> WerkzeugResponse:
             EventKind.SESSION_ENDED, principal_id=earlier.principal_id, username=None, reason="signed in again"
         )
     visit().session = signed_in.session
-    response = redirect(own_path(request.form.get("next", "")), code=303)
+    target = own_path(request.form.get("next", ""))
+    waits = signed_in.session.awaits_second_factor
+    response = redirect(with_next(SECOND_FACTOR, target) if waits else target, code=303)
     set_session_cookie(response, signed_in.token)
     set_device_cookie(response, signed_in.principal.id)
     return response
@@ -98,7 +109,12 @@ def logout() -> WerkzeugResponse:
             username=_username(session.principal_id),
             reason="signed out",
         )
-        live = tuple(portal.audit.live_sessions(session.principal_id, portal.clock()))
+        # What somebody uses is shown to nobody who knows the password alone.
+        live = (
+            ()
+            if session.awaits_second_factor
+            else tuple(portal.audit.live_sessions(session.principal_id, portal.clock()))
+        )
     except AuditUnavailable as outage:
         errors.log_error(outage)
         live = None

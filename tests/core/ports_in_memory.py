@@ -6,10 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from broker.adapters.second_factor.passkeys import WebAuthnPasskeys
+from broker.adapters.second_factor.totp import PyotpCodes
 from broker.core.audit import AuditEvent, Origin
 from broker.core.entitlements import Catalogue, Entitlement, Use
 from broker.core.issuance import IssuancePorts, IssuanceRequest
 from broker.core.login import LoginPorts
+from broker.core.second_factor import Mode, SecondFactorPolicy
+from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.throttle import ThrottleLimits
 from tests.core.examples import NOW, STAFF, entitlement
@@ -20,6 +24,7 @@ from tests.fakes import (
     MemoryConsole,
     MemoryDirectory,
     MemoryEntitlements,
+    MemorySecondFactors,
     MemorySessions,
     MemorySigner,
     MemoryTokenService,
@@ -32,6 +37,13 @@ ORIGIN = Origin(source_address="192.0.2.7", user_agent="Mozilla/5.0", reference_
 ISSUER = "https://broker.example.com/saml/metadata"
 PORTAL = "https://broker.example.com"
 USERNAME_HASH_KEY = b"h" * 32
+OPTIONAL = SecondFactorPolicy(
+    mode=Mode.OPTIONAL,
+    is_required_for=lambda _principal: True,
+    grace=timedelta(days=14),
+    remember_for=timedelta(minutes=15),
+    trust_browser_for=timedelta(),
+)
 THROTTLE = ThrottleLimits(threshold=10, window=timedelta(minutes=15), device_attempts=2, address_attempts=50)
 
 
@@ -73,6 +85,8 @@ class Outside:
         self.sessions = MemorySessions()
         self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
+        self.factors = MemorySecondFactors()
+        self.policy = OPTIONAL
 
     def witness(self, name: str, port: object) -> Any:
         return Witness(name, port, self.calls, self.failures)
@@ -88,6 +102,22 @@ class Outside:
             clock=self.clock,
             issuer=ISSUER,
             portal_url=PORTAL,
+            second_factor_remembered_for=timedelta(minutes=15),
+        )
+
+    def second_factor_ports(self) -> SecondFactorPorts:
+        return SecondFactorPorts(
+            factors=self.factors,
+            totp=PyotpCodes("Example"),
+            passkeys=WebAuthnPasskeys(PORTAL, "Example"),
+            sessions=self.witness("sessions", self.sessions),
+            attempts=self.witness("attempts", self.attempts),
+            audit=self.witness("audit", self.audit),
+            limits=self.limits,
+            throttle=THROTTLE,
+            policy=self.policy,
+            recovery_key=b"r" * 32,
+            clock=self.clock,
         )
 
     def login_ports(self) -> LoginPorts:
@@ -100,6 +130,7 @@ class Outside:
             throttle=THROTTLE,
             username_hash_key=USERNAME_HASH_KEY,
             clock=self.clock,
+            second_factor=self.second_factor_ports(),
         )
 
 

@@ -73,7 +73,8 @@ def test_the_reference_describes_every_setting_and_no_other() -> None:
 def shown(value: object) -> set[str]:
     """How the reference may write a default."""
     if isinstance(value, timedelta):
-        return {f"`{int(value.total_seconds()) // size}{unit}`" for unit, size in (("s", 1), ("m", 60), ("h", 3600))}
+        seconds, units = int(value.total_seconds()), (("s", 1), ("m", 60), ("h", 3600), ("d", 86400))
+        return {f"`{seconds // size}{unit}`" for unit, size in units if seconds % size == 0}
     if value in (None, "", (), {}):
         return {"none", "of the kind", "`<public_url>/saml/metadata`"}
     return {f"`{str(value).lower() if isinstance(value, bool) else value}`"}

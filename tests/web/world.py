@@ -14,6 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from broker.adapters.second_factor.passkeys import WebAuthnPasskeys
+from broker.adapters.second_factor.totp import PyotpCodes
 from broker.app import create_app
 from broker.core.duties import Duty
 from broker.core.entitlements import (
@@ -33,6 +35,8 @@ from broker.core.issuance import IssuancePorts
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
+from broker.core.second_factor import Mode, SecondFactorPolicy
+from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
 from broker.web.portal import Portal
@@ -43,6 +47,7 @@ from tests.fakes import (
     MemoryConsole,
     MemoryDirectory,
     MemoryEntitlements,
+    MemorySecondFactors,
     MemorySessions,
     MemorySigner,
     MemoryTokenService,
@@ -142,6 +147,14 @@ AUDREY = person_named(7, "audrey", "Audrey Auditor", STAFF, AUDITORS, attributes
 INCOMPLETE = person_named(6, "ivan", "Ivan Incomplete", STAFF)
 # Wide: what the throttle does is tested in the core, and for itself in test_holds.py.
 THROTTLE = ThrottleLimits(threshold=1000, window=timedelta(minutes=15), device_attempts=2, address_attempts=10_000)
+OPTIONAL = SecondFactorPolicy(
+    mode=Mode.OPTIONAL,
+    is_required_for=lambda principal: principal.is_member_of(ENGINEERS),
+    grace=timedelta(days=14),
+    remember_for=timedelta(minutes=15),
+    trust_browser_for=timedelta(),
+)
+REQUIRED = replace(OPTIONAL, mode=Mode.REQUIRED)
 PEOPLE = (HANAKO, KEN, ADA, NOBODY, DISABLED, INCOMPLETE, AUDREY)
 
 
@@ -152,7 +165,9 @@ def has_duty(duty: Duty, principal: Principal) -> bool:
 class World:
     """The outside of the portal, in memory, and the portal over it."""
 
-    def __init__(self, *, throttle: ThrottleLimits = THROTTLE, **portal: Any) -> None:
+    def __init__(
+        self, *, throttle: ThrottleLimits = THROTTLE, second_factor: SecondFactorPolicy = OPTIONAL, **portal: Any
+    ) -> None:
         self.clock = FixedClock()
         self.directory = MemoryDirectory(
             people=[replace(person) for person in PEOPLE], groups=[STAFF, ENGINEERS, ADMINISTRATORS, AUDITORS]
@@ -164,6 +179,8 @@ class World:
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
         self.attempts = MemoryAttempts()
+        self.factors = MemorySecondFactors()
+        self.totp = PyotpCodes("Example Corporation")
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.readiness: dict[str, str | None] = {"directory": None, "database": None}
         self.signing_key_problem: str | None = None
@@ -184,6 +201,19 @@ class World:
                 throttle=throttle,
                 username_hash_key=b"u" * 32,
                 clock=self.clock,
+                second_factor=SecondFactorPorts(
+                    factors=self.factors,
+                    totp=self.totp,
+                    passkeys=WebAuthnPasskeys(public_url, "Example Corporation"),
+                    sessions=self.sessions,
+                    attempts=self.attempts,
+                    audit=self.audit,
+                    limits=self.limits,
+                    throttle=throttle,
+                    policy=second_factor,
+                    recovery_key=b"r" * 32,
+                    clock=self.clock,
+                ),
             ),
             issuance=IssuancePorts(
                 directory=self.directory,
@@ -195,6 +225,7 @@ class World:
                 clock=self.clock,
                 issuer=f"{public_url}/saml/metadata",
                 portal_url=public_url,
+                second_factor_remembered_for=second_factor.remember_for,
             ),
             sessions=self.sessions,
             audit=self.audit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,13 +13,13 @@ from broker.core.audit import Origin
 from broker.core.credentials import Secret
 from broker.core.errors import LoginRejected, LoginThrottled
 from broker.core.login import LoginAttempt, LoginPorts, log_in
-from broker.core.sessions import SessionLimits
 from broker.core.throttle import LockoutPolicy, ThrottleLimits
 from tests.adapters.directory import domain
 from tests.adapters.directory.domain import password_of
 from tests.adapters.directory.samba import Samba
 from tests.adapters.directory.test_active_directory import controller, directory, directory_on
-from tests.fakes import MemoryAttempts, MemoryAuditLog, MemorySessions
+from tests.core.ports_in_memory import Outside
+from tests.fakes import MemoryAttempts
 
 __all__ = ["controller", "directory"]
 
@@ -31,16 +32,9 @@ def on_samba(samba: Samba) -> Iterator[LdapDirectory]:
 
 
 def ports_over(directory: LdapDirectory) -> LoginPorts:
-    return LoginPorts(
-        directory=directory,
-        audit=MemoryAuditLog(),
-        sessions=MemorySessions(),
-        attempts=MemoryAttempts(),
-        limits=SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10)),
-        throttle=ThrottleLimits(10, timedelta(minutes=15), device_attempts=2, address_attempts=1000),
-        username_hash_key=b"k" * 32,
-        clock=lambda: datetime.now(UTC),
-    )
+    throttle = ThrottleLimits(10, timedelta(minutes=15), device_attempts=2, address_attempts=1000)
+    outside = replace(Outside().login_ports(), attempts=MemoryAttempts(), throttle=throttle)
+    return replace(outside, directory=directory, clock=lambda: datetime.now(UTC))
 
 
 def attempt(username: str, password: str, device: str | None = None) -> LoginAttempt:

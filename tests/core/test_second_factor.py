@@ -1,0 +1,154 @@
+"""What counts as proved, once, and what a sign-in needs besides the password."""
+
+from __future__ import annotations
+
+import string
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.adapters.second_factor.totp import PyotpCodes
+from broker.core.credentials import Secret
+from broker.core.errors import SecondFactorCause, SecondFactorRejected
+from broker.core.second_factor import (
+    CODE_ATTEMPTS,
+    LONGEST_NAME,
+    PASSKEY_ATTEMPTS,
+    RECOVERY_CODES,
+    TOTP_STEP,
+    Demand,
+    Factor,
+    FactorKind,
+    Method,
+    Mode,
+    demand_of,
+    factor_budget,
+    hash_recovery_code,
+    matching_steps,
+    new_recovery_codes,
+    read_code,
+    step_at,
+    steps_around,
+)
+from broker.core.throttle import BudgetKind
+from tests.core.examples import NOW
+
+CODES = PyotpCodes("Example")
+SEED = Secret("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds
+
+
+def code_at(moment: datetime, seed: Secret = SEED) -> str:
+    return CODES.code_at(seed, step_at(moment))
+
+
+# RFC 6238, appendix B, SHA-1; its codes have eight digits, of which the last six are the code of six.
+@pytest.mark.parametrize(
+    ("seconds", "code"),
+    [
+        (59, "287082"),
+        (1111111109, "081804"),
+        (1111111111, "050471"),
+        (1234567890, "005924"),
+        (2000000000, "279037"),
+        (20000000000, "353130"),
+    ],
+)
+def test_codes_are_those_of_the_standards_own_examples(seconds: int, code: str) -> None:
+    seed = Secret("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")  # "12345678901234567890"
+    assert code_at(datetime.fromtimestamp(seconds, UTC), seed) == code
+
+
+@given(MOMENTS, st.integers(-30, 30))
+def test_a_clock_that_is_half_a_minute_off_is_forgiven(moment: datetime, seconds: int) -> None:
+    typed = code_at(moment + timedelta(seconds=seconds))
+    assert matching_steps(typed, SEED, CODES.code_at, moment)
+
+
+@given(MOMENTS, st.integers(2, 10_000), st.sampled_from([-1, 1]))
+def test_a_code_of_another_time_is_taken_only_where_a_near_one_is_the_same(
+    moment: datetime, steps: int, direction: int
+) -> None:
+    typed = code_at(moment + direction * steps * TOTP_STEP)
+    near = [CODES.code_at(SEED, step) for step in steps_around(moment)]
+    assert bool(matching_steps(typed, SEED, CODES.code_at, moment)) == (typed in near)
+
+
+@given(st.text(string.digits, min_size=6, max_size=6), st.lists(st.sampled_from(" - 　\t"), max_size=4))
+def test_a_code_is_read_however_it_is_spaced_and_in_wide_digits_too(digits: str, gaps: list[str]) -> None:
+    wide = digits.translate({ord("0") + number: chr(0xFF10 + number) for number in range(10)})
+    for written in (digits, wide):
+        spaced = written[:3] + "".join(gaps) + written[3:]
+        assert read_code(Secret(spaced)) == (Method.TOTP, digits)
+
+
+@given(st.text(max_size=20))
+def test_whatever_is_typed_is_a_code_of_six_digits_a_recovery_code_or_refused(typed: str) -> None:
+    try:
+        method, code = read_code(Secret(typed))
+    except SecondFactorRejected:
+        with pytest.raises(SecondFactorRejected, match=r"^second factor refused: wrong-code$"):
+            read_code(Secret(typed))
+    else:
+        assert len(code) == {Method.TOTP: 6, Method.RECOVERY_CODE: 12}[method]
+        assert code.isascii()
+
+
+def test_recovery_codes_are_ten_different_ones_that_are_read_back_however_they_are_written() -> None:
+    codes = new_recovery_codes()
+    hashes = {hash_recovery_code(b"k" * 32, "HANA", read_code(code)[1]) for code in codes}
+
+    assert len(codes) == len(hashes) == RECOVERY_CODES == 10
+    for code in codes:
+        shown = code.reveal()
+        method, read = read_code(Secret(shown.lower().replace("-", " ").replace("0", "o").replace("1", "l")))
+        assert (method, len(read)) == (Method.RECOVERY_CODE, 12)
+        assert hash_recovery_code(b"k" * 32, "HANA", read) in hashes
+
+
+def test_the_hash_of_a_recovery_code_depends_on_the_key_and_the_person() -> None:
+    one = hash_recovery_code(b"k" * 32, "HANA", "ABCDEFGHJKMN")
+    assert one == hash_recovery_code(b"k" * 32, "HANA", "ABCDEFGHJKMN")
+    assert len({one, hash_recovery_code(b"o" * 32, "HANA", "A"), hash_recovery_code(b"k" * 32, "KEN", "A")}) == 3
+
+
+@given(
+    mode=st.sampled_from(Mode),
+    enrolled=st.booleans(),
+    trusted=st.booleans(),
+    grace=st.none() | st.timedeltas(timedelta(days=-30), timedelta(days=30)),
+)
+def test_who_has_a_second_factor_is_asked_and_who_has_none_must_when_the_grace_is_over(
+    *, mode: Mode, enrolled: bool, trusted: bool, grace: timedelta | None
+) -> None:
+    by = None if grace is None else NOW + grace
+    demand = demand_of(mode, enrolled=enrolled, trusted=trusted, enrol_by=by, now=NOW)
+
+    if mode is Mode.OFF:
+        assert demand is Demand.NOTHING
+    elif enrolled:
+        assert demand is (Demand.TRUSTED if trusted else Demand.PROOF)
+    else:
+        assert (demand is Demand.ENROLMENT) == (grace is not None and grace <= timedelta())
+    assert demand.waits == (demand in {Demand.PROOF, Demand.ENROLMENT})
+    assert demand.method == (Method.TRUSTED_BROWSER if demand is Demand.TRUSTED else None)
+
+
+def test_codes_and_passkeys_are_counted_apart_and_few_codes_are_let_through() -> None:
+    window = timedelta(minutes=15)
+    codes = factor_budget(BudgetKind.CODE, "HANA", window)
+    passkeys = factor_budget(BudgetKind.PASSKEY, "HANA", window)
+
+    assert (codes.attempts, codes.window, codes.counts_from_first) == (CODE_ATTEMPTS, window, False)
+    assert passkeys.attempts == PASSKEY_ATTEMPTS
+    assert codes.key != passkeys.key
+    assert CODE_ATTEMPTS * 3 / 10**6 * (timedelta(days=1) / window) < 1 / 600
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * (LONGEST_NAME + 1), "line\nbreak", "\x00"])
+def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(SecondFactorRejected) as refused:
+        Factor("id", "HANA", FactorKind.TOTP, name, NOW)
+    assert refused.value.factor_cause is SecondFactorCause.NAME_UNUSABLE

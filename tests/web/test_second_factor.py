@@ -1,0 +1,534 @@
+"""The second step of a sign-in and before an entitlement, setting one up, losing it: nothing goes round it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from werkzeug.routing import Rule
+from werkzeug.test import TestResponse
+
+from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT
+from broker.core.audit import EventKind
+from broker.core.credentials import Secret
+from broker.core.second_factor import CODE_ATTEMPTS, Mode
+from broker.core.sessions import UNFINISHED_FOR
+from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
+from tests.fakes import Person
+from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, prove
+from tests.web.world import ADA, HANAKO, KEN, OPTIONAL, REQUIRED, Browser, World, csrf_token
+
+RULES = tuple(
+    rule
+    for rule in World().app.url_map.iter_rules()
+    if rule.endpoint not in OPEN_ENDPOINTS | COOKIELESS_ENDPOINTS | UNFINISHED_ENDPOINTS
+)
+
+
+def signed_in(world: World, person: Person) -> Browser:
+    browser = world.browser()
+    browser.sign_in(person)
+    return browser
+
+
+def seed_shown(browser: Browser) -> Secret:
+    page = browser.get("/account/second-factors/totp").text
+    return Secret(page.split('class="seed" translate="no">')[1].split("<")[0].replace(" ", ""))
+
+
+def enrol_app(browser: Browser, world: World, **fields: str) -> TestResponse:
+    seed = seed_shown(browser)
+    token = csrf_token(browser.get("/account/second-factors/totp"))
+    form = {"csrf_token": token, "name": "My phone", "code": code_now(world, seed), **fields}
+    return browser.client.post("/account/second-factors/totp", data=form)
+
+
+def kinds(world: World) -> list[EventKind]:
+    return [event.kind for event in world.audit.events]
+
+
+def test_a_right_password_leads_to_the_second_step_and_the_right_code_to_where_one_wanted_to_go(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = world.browser()
+
+    answer = browser.sign_in(HANAKO, next="/sessions")
+    assert answer.headers["Location"] == "/second-factor?next=/sessions"
+    waiting = browser.client.get_cookie("broker_session")
+    done = prove(browser, code_now(world, seed), next="/sessions")
+
+    assert (done.status_code, done.headers["Location"]) == (303, "/sessions")
+    assert browser.get("/").status_code == 200
+    whole = browser.client.get_cookie("broker_session")
+    assert waiting is not None
+    assert whole is not None
+    assert waiting.value != whole.value
+    assert [session.awaits_second_factor for session in world.sessions.kept.values()] == [False]
+    assert kinds(world) == [
+        EventKind.LOGIN_SECOND_FACTOR_ASKED,
+        EventKind.SECOND_FACTOR_SUCCEEDED,
+        EventKind.LOGIN_SUCCEEDED,
+    ]
+    assert [event.second_factor for event in world.audit.events] == [None, "totp", "totp"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.endpoint))
+@pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "has-to-enrol"])
+def test_a_sign_in_that_waits_reaches_nothing_else(rule: Rule, *, enrolled: bool) -> None:
+    world = World(second_factor=replace(REQUIRED, is_required_for=lambda _: True, grace=timedelta()))
+    if enrolled:
+        give_app(world, ADA)
+    browser = world.browser()
+    browser.sign_in(ADA)
+    token = browser.form_token()
+    before = list(world.audit.events)
+    path = str(rule.rule).replace("<entitlement_id>", "home")
+    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+        page = browser.client.open(path, method=method, data={"csrf_token": token})
+        program = browser.client.open(
+            path, method=method, data={"csrf_token": token}, headers={"Accept": "application/json"}
+        )
+        assert page.status_code == 303
+        assert page.headers["Location"].startswith("/second-factor")
+        assert (program.status_code, program.get_json()["error"]) == (401, "second-factor-awaited")
+
+    assert world.token_service.exchanged == []
+    assert world.audit.events == before
+
+
+def test_a_sign_in_that_waits_cannot_set_up_a_factor_beside_the_one_it_lacks(world: World) -> None:
+    give_app(world, HANAKO)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    token = browser.form_token()
+
+    for path in ("", "/totp", "/passkey"):
+        answer = browser.get(f"/account/second-factors{path}")
+        assert answer.headers["Location"].startswith("/second-factor")
+    for path in ("/totp", "/passkey"):
+        fields = {"csrf_token": token, "name": "mine", "code": "000000", "credential": "{}"}
+        answer = browser.client.post(f"/account/second-factors{path}", data=fields)
+        assert answer.headers["Location"].startswith("/second-factor")
+    assert len(world.factors.enrolled) == 1
+
+
+def test_a_sign_in_that_waits_shows_nothing_of_the_person_and_may_be_given_up(world: World) -> None:
+    give_app(world, KEN)
+    elsewhere = world.browser()
+    elsewhere.sign_in(KEN)
+    prove(elsewhere, RECOVERY_CODE)
+    elsewhere.post("/issue/home/credentials")
+    browser = world.browser()
+    browser.sign_in(KEN)
+
+    page = browser.get("/second-factor").text
+    assert "Phone" not in page
+    assert 'href="/account/second-factors"' not in page
+    signed_out = browser.post("/logout")
+    assert signed_out.status_code == 200
+    assert "home" not in signed_out.text.replace('href="/"', "").split("<main")[1]
+    assert browser.get("/second-factor").headers["Location"].startswith("/login")
+
+
+def test_a_sign_in_that_waits_too_long_begins_again_with_the_password(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    token = csrf_token(browser.get("/second-factor"))
+    world.clock.advance(UNFINISHED_FOR)
+
+    answer = browser.client.post("/second-factor", data={"csrf_token": token, "code": code_now(world, seed)})
+
+    assert answer.status_code == 401
+    assert 'action="/login"' in answer.text
+
+
+def test_a_code_works_once_whichever_browser_sends_it(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    one, two = world.browser(), world.browser()
+    one.sign_in(HANAKO)
+    two.sign_in(HANAKO)
+    code = code_now(world, seed)
+
+    assert prove(one, code).status_code == 303
+    again = prove(two, code)
+    assert again.status_code == 400
+    assert "used already" in again.text
+    assert prove(two, code_now(world, seed, steps=-1)).status_code == 400
+    assert prove(two, code_now(world, seed, steps=1)).status_code == 303
+
+
+@pytest.mark.parametrize("steps", [-2, 2, 100])
+def test_a_code_of_another_time_is_wrong(world: World, steps: int) -> None:
+    seed = give_app(world, HANAKO)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+
+    assert prove(browser, code_now(world, seed, steps=steps)).status_code == 400
+    rejected = world.audit.events[-1]
+    assert (rejected.kind, rejected.reason) == (EventKind.SECOND_FACTOR_REJECTED, "wrong-code")
+
+
+def test_wrong_codes_are_held_back_before_the_right_one_and_the_administrator_sees_it(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    for _ in range(CODE_ATTEMPTS):
+        assert prove(browser, "000000").status_code == 400
+
+    held = prove(browser, code_now(world, seed))
+    assert held.status_code == 429
+    assert int(held.headers["Retry-After"]) > 0
+    assert kinds(world)[-1] is EventKind.SECOND_FACTOR_THROTTLED
+    admin = world.browser()
+    admin.sign_in(ADA)
+    page = admin.get("/admin/holds").text
+    assert "hanako" in page
+    assert "(codes)" in page
+
+
+def test_a_recovery_code_lets_in_once(world: World) -> None:
+    give_app(world, HANAKO)
+    one, two = world.browser(), world.browser()
+    one.sign_in(HANAKO)
+    two.sign_in(HANAKO)
+
+    assert prove(one, RECOVERY_CODE.lower()).status_code == 303
+    assert prove(two, RECOVERY_CODE).status_code == 400
+    assert world.audit.events[-2].second_factor == "recovery-code"
+
+
+def test_nobody_is_asked_where_second_factors_are_off() -> None:
+    world = World(second_factor=replace(OPTIONAL, mode=Mode.OFF))
+    give_app(world, HANAKO)
+    browser = world.browser()
+
+    assert browser.sign_in(HANAKO).headers["Location"] == "/"
+    for path in ("", "/totp", "/passkey"):
+        assert browser.get(f"/account/second-factors{path}").status_code == 404
+    assert "/account/second-factors" not in browser.get("/").text
+    world.entitlements.loaded = SEALED
+    assert browser.post("/issue/home/credentials").status_code == 403
+    assert world.token_service.exchanged == []
+
+
+def test_who_has_to_have_one_is_reminded_until_the_grace_is_over_and_then_gets_no_further() -> None:
+    world = World(second_factor=REQUIRED)
+    browser = world.browser()
+
+    assert browser.sign_in(KEN).headers["Location"] == "/"
+    assert "You need a second factor" in browser.get("/").text
+    assert "You need a second factor" not in signed_in(world, HANAKO).get("/").text
+    world.clock.advance(REQUIRED.grace)
+    browser = world.browser()
+    assert browser.sign_in(KEN, next="/sessions").headers["Location"] == "/second-factor?next=/sessions"
+    step = browser.get("/second-factor?next=/sessions")
+    assert step.headers["Location"] == "/account/second-factors?next=/sessions"
+    page = browser.get(step.headers["Location"])
+    assert "to go on" in page.text
+    assert browser.get("/").headers["Location"] == "/second-factor"
+
+    done = enrol_app(browser, world, next="/sessions")
+    assert 'href="/sessions"' in done.text
+    assert browser.get("/sessions").status_code == 200
+    assert EventKind.LOGIN_SUCCEEDED in kinds(world)[-2:]
+
+
+def test_setting_up_an_app_shows_recovery_codes_once_and_asks_from_then_on(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+
+    done = enrol_app(browser, world)
+    codes = done.text.split('translate="no">')[-1].split("</pre>")[0].split()
+    assert len(codes) == 10
+    listed = browser.get("/account/second-factors").text
+    assert "My phone" in listed
+    assert "10 codes are left" in listed
+    assert not any(code in listed for code in codes)
+    again = signed_in(world, HANAKO)
+    assert again.get("/").headers["Location"] == "/second-factor"
+    assert prove(again, codes[3]).status_code == 303
+    enrolled = [event for event in world.audit.events if event.kind is EventKind.SECOND_FACTOR_ENROLLED]
+    assert [event.second_factor for event in enrolled] == ["totp"]
+
+
+def test_the_code_that_set_up_an_app_does_not_sign_in(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+    seed = seed_shown(browser)
+    enrol_app(browser, world)
+    other = signed_in(world, HANAKO)
+
+    assert prove(other, code_now(world, seed)).status_code == 400
+    world.clock.advance(timedelta(seconds=30))
+    assert prove(other, code_now(world, seed)).status_code == 303
+
+
+def test_setting_up_that_stops_half_way_leaves_nothing_and_goes_on_with_the_same_code(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+    seed = seed_shown(browser)
+
+    assert signed_in(world, HANAKO).get("/").status_code == 200
+    token = browser.form_token()
+    form = {"csrf_token": token, "name": "Phone", "code": "000000"}
+    wrong = browser.client.post("/account/second-factors/totp", data=form)
+    assert wrong.status_code == 400
+    assert seed_shown(browser).reveal() == seed.reveal()
+    other = signed_in(world, HANAKO)
+    assert seed_shown(other).reveal() != seed.reveal()
+    assert world.factors.enrolled == {}
+    world.clock.advance(timedelta(minutes=10))
+    late = browser.client.post("/account/second-factors/totp", data={**form, "code": code_now(world, seed)})
+    assert late.headers["Location"].startswith("/second-factor")
+    assert world.factors.enrolled == {}
+
+
+def test_of_two_sign_ins_that_have_to_set_one_up_the_second_has_to_prove_that_of_the_first() -> None:
+    world = World(second_factor=replace(REQUIRED, grace=timedelta()))
+    one, two = signed_in(world, KEN), signed_in(world, KEN)
+    seed = seed_shown(two)
+    token = csrf_token(two.get("/account/second-factors/totp"))
+    enrol_app(one, world)
+
+    form = {"csrf_token": token, "name": "Thief", "code": code_now(world, seed)}
+    answer = two.client.post("/account/second-factors/totp", data=form)
+
+    assert answer.headers["Location"].startswith("/second-factor")
+    assert [factor.name for factor in world.factors.factors(KEN.principal.id)] == ["My phone"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb"])
+def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None:
+    browser = signed_in(world, HANAKO)
+
+    assert enrol_app(browser, world, name=name).status_code == 400
+    assert world.factors.enrolled == {}
+
+
+def test_a_further_one_and_a_removal_ask_for_the_second_step_again(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed))
+    world.clock.advance(timedelta(minutes=10))
+    token = browser.form_token()
+
+    path = "/account/second-factors"
+    assert browser.get(f"{path}/totp").headers["Location"] == f"/second-factor?next={path}/totp"
+    for action in ("/recovery-codes", "/app-of-hanako/remove"):
+        answer = browser.client.post(path + action, data={"csrf_token": token})
+        assert answer.headers["Location"] == f"/second-factor?next={path}"
+    assert len(world.factors.enrolled) == 1
+    prove(browser, code_now(world, seed))
+    assert enrol_app(browser, world).headers["Location"] == path
+    assert len(world.factors.enrolled) == 2
+
+
+def test_who_has_none_types_the_password_again_to_set_one_up_later(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+    world.clock.advance(timedelta(minutes=10))
+    asked = browser.get("/account/second-factors/totp").headers["Location"]
+    page = browser.get(asked)
+    assert 'name="password"' in page.text
+    form = {"csrf_token": csrf_token(page), "next": "/account/second-factors/totp"}
+
+    wrong = browser.client.post("/second-factor", data={**form, "password": "wrong"})
+    assert wrong.status_code == 401
+    before = browser.client.get_cookie("broker_session")
+    done = browser.client.post("/second-factor", data={**form, "password": HANAKO.password})
+    assert done.headers["Location"] == "/account/second-factors/totp"
+    assert before != browser.client.get_cookie("broker_session")
+    assert len(world.sessions.kept) == 1
+    assert browser.get("/account/second-factors/totp").status_code == 200
+
+
+def test_the_last_one_that_is_removed_takes_the_recovery_codes_along(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed))
+
+    assert browser.post("/account/second-factors/somebody-elses/remove").status_code == 303
+    assert len(world.factors.enrolled) == 1
+    browser.post("/account/second-factors/app-of-hanako/remove")
+    assert world.factors.enrolled == {}
+    assert world.factors.codes == set()
+    assert kinds(world)[-1] is EventKind.SECOND_FACTOR_REMOVED
+    assert signed_in(world, HANAKO).get("/").status_code == 200
+
+
+def test_new_recovery_codes_make_the_old_ones_worthless(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed))
+
+    page = browser.post("/account/second-factors/recovery-codes").text
+    assert len(page.split('translate="no">')[-1].split("</pre>")[0].split()) == 10
+    assert prove(signed_in(world, HANAKO), RECOVERY_CODE).status_code == 400
+
+
+def test_a_sealed_entitlement_asks_and_comes_back_to_the_choice_as_it_was(world: World) -> None:
+    world.entitlements.loaded = SEALED
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed))
+    world.clock.advance(timedelta(minutes=16))
+    chosen = {"duration": "900", "scope": "corp-home/hanako/", "access": "read"}
+
+    asked = browser.post("/issue/home/credentials", chosen)
+    assert asked.status_code == 303
+    program = browser.post("/issue/home/credentials", headers={"Accept": "application/json"})
+    assert (program.status_code, program.get_json()["error"]) == (403, "second-factor-needed")
+    assert world.token_service.exchanged == []
+    page = browser.get(asked.headers["Location"])
+    hidden = page.text.split('name="next" value="')[-1].split('"')[0].replace("&amp;", "&")
+    back = prove(browser, code_now(world, seed), next=hidden).headers["Location"]
+    assert back.endswith("#chosen")
+
+    home = browser.get(back).text
+    form = home.split('id="chosen"')[1].split("</form>")[0]
+    assert '<option value="900" selected>' in form
+    assert '<option value="corp-home/hanako/" translate="no" selected>' in form
+    assert '<option value="read" selected>' in form
+    assert browser.post("/issue/home/credentials", chosen).status_code == 200
+    issued = world.audit.events[-1]
+    assert (issued.kind, issued.second_factor) == (EventKind.ISSUANCE_SUCCEEDED, "totp")
+    refusals = [event for event in world.audit.events if event.kind is EventKind.ISSUANCE_REJECTED]
+    assert len(refusals) == 2
+
+
+def test_who_has_none_sets_one_up_for_a_sealed_entitlement_and_comes_back(world: World) -> None:
+    world.entitlements.loaded = SEALED
+    browser = signed_in(world, HANAKO)
+
+    asked = browser.post("/issue/home/console", {"destination": "https://s3.console.aws.amazon.com/s3/home"})
+    assert asked.headers["Location"].startswith("/account/second-factors?next=")
+    page = browser.get(asked.headers["Location"]).text
+    assert "you come back to your choice" in page
+    totp = page.split('href="/account/second-factors/totp')[1].split('"')[0].replace("&amp;", "&")
+    form = browser.get(f"/account/second-factors/totp{totp}").text
+    hidden = form.split('name="next" value="')[-1].split('"')[0].replace("&amp;", "&")
+    done = enrol_app(browser, world, next=hidden)
+    back = done.text.split('class="button primary" href="')[1].split('"')[0].replace("&amp;", "&")
+    assert "destination" in browser.get(back).text
+    assert browser.post("/issue/home/credentials").status_code == 200
+
+
+def test_the_assertion_says_what_was_proved_in_this_sign_in_and_when(world: World) -> None:
+    seed = give_app(world, KEN)
+    with_password, with_both = signed_in(world, HANAKO), signed_in(world, KEN)
+    signed_in_at = world.clock()
+    world.clock.advance(timedelta(minutes=2))
+    proved_at = world.clock()
+    prove(with_both, code_now(world, seed))
+    world.clock.advance(timedelta(minutes=2))
+    with_password.post("/issue/home/credentials")
+    with_both.post("/issue/home/credentials")
+
+    claims = [(one.authn_context, one.authn_instant) for one in world.signer.signed]
+    assert claims == [(PASSWORD_PROTECTED_TRANSPORT, signed_in_at), (MULTI_FACTOR, proved_at)]
+
+
+def trusting(days: int = 30) -> World:
+    return World(second_factor=replace(OPTIONAL, trust_browser_for=timedelta(days=days)))
+
+
+def test_a_browser_that_is_trusted_is_not_asked_at_sign_in_but_for_sealed_entitlements() -> None:
+    world = trusting()
+    world.entitlements.loaded = SEALED
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    assert 'name="trust"' in browser.get("/second-factor").text
+    prove(browser, code_now(world, seed), trust="yes")
+    browser.post("/logout")
+
+    assert browser.sign_in(HANAKO).headers["Location"] == "/"
+    event = world.audit.events[-1]
+    assert (event.kind, event.second_factor) == (EventKind.LOGIN_SUCCEEDED, "trusted-browser")
+    assert browser.post("/issue/home/credentials").status_code == 303
+    assert world.token_service.exchanged == []
+    assert 'name="trust"' not in browser.get("/second-factor").text
+    give_app(world, KEN)
+    browser.post("/logout")
+    assert browser.sign_in(KEN).headers["Location"] == "/second-factor"
+    world.clock.advance(timedelta(days=30))
+    browser.post("/logout")
+    assert browser.sign_in(HANAKO).headers["Location"] == "/second-factor"
+
+
+def test_a_browser_is_trusted_only_where_that_is_allowed_and_never_with_a_recovery_code() -> None:
+    for world, code in ((trusting(days=0), None), (trusting(), RECOVERY_CODE)):
+        seed = give_app(world, HANAKO)
+        browser = signed_in(world, HANAKO)
+        prove(browser, code or code_now(world, seed), trust="yes")
+        assert world.factors.trusted == {}
+        browser.post("/logout")
+        assert browser.sign_in(HANAKO).headers["Location"] == "/second-factor"
+
+
+def test_removing_anything_forgets_the_browsers_that_were_trusted() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed), trust="yes")
+    assert world.factors.trusted
+    browser.post("/account/second-factors/app-of-hanako/remove")
+    assert world.factors.trusted == {}
+
+
+def test_an_administrator_resets_what_was_lost_and_there_is_no_second_grace() -> None:
+    world = World(second_factor=REQUIRED)
+    give_app(world, KEN)
+    kens = signed_in(world, KEN)
+    prove(kens, RECOVERY_CODE)
+    admin = signed_in(world, ADA)
+    assert "Phone" in admin.get("/admin/second-factors?username=ken").text
+    form = {"principal_id": KEN.principal.id, "username": "ken"}
+    world.clock.advance(timedelta(minutes=10))
+    stale = admin.post("/admin/second-factors/reset", form)
+    assert stale.headers["Location"].startswith("/second-factor?next=/admin/second-factors")
+    assert len(world.factors.enrolled) == 1
+
+    admin = signed_in(world, ADA)
+    done = admin.post("/admin/second-factors/reset", form)
+    assert "was reset" in admin.get(done.headers["Location"]).text
+    assert world.factors.enrolled == {}
+    assert kens.get("/").headers["Location"].startswith("/login")
+    reset = [event for event in world.audit.events if event.kind is EventKind.ADMIN_SECOND_FACTORS_RESET]
+    assert [(event.principal_username, event.reason) for event in reset] == [("ada", f"of {KEN.principal.id}")]
+    assert signed_in(world, KEN).get("/second-factor").headers["Location"] == "/account/second-factors"
+
+
+@pytest.mark.parametrize("person", [HANAKO, KEN], ids=lambda person: person.principal.username)
+def test_nobody_else_resets_anything(world: World, person: Person) -> None:
+    give_app(world, ADA)
+    browser = signed_in(world, person)
+
+    assert browser.get("/admin/second-factors?username=ada").status_code == 403
+    form = {"principal_id": ADA.principal.id, "username": "ada"}
+    assert browser.post("/admin/second-factors/reset", form).status_code == 403
+    assert len(world.factors.enrolled) == 1
+
+
+def test_looking_up_nobody_says_so(world: World) -> None:
+    admin = signed_in(world, ADA)
+
+    assert "no such person" in admin.get("/admin/second-factors?username=nobody").text
+    form = {"principal_id": "' OR 1", "username": "x"}
+    assert admin.post("/admin/second-factors/reset", form).status_code == 404
+
+
+def test_no_code_seed_or_challenge_reaches_the_log_or_the_audit(world: World, log: StringIO) -> None:
+    browser = signed_in(world, HANAKO)
+    seed = seed_shown(browser).reveal()
+    challenge = browser.get("/account/second-factors/passkey").text.split("challenge")[1][9:52]
+    codes = enrol_app(browser, world).text.split('translate="no">')[-1].split("</pre>")[0].split()
+    other = signed_in(world, HANAKO)
+    prove(other, "918273")
+    prove(other, codes[0])
+    sent = code_now(world, Secret(seed), steps=1)
+    prove(signed_in(world, HANAKO), sent)
+
+    kept = log.getvalue() + repr(world.audit.events)
+    assert "second_factor.enrolled" in kept
+    for secret in (seed, challenge, "918273", sent, *codes):
+        assert secret not in kept
+    assert seed not in repr(world.factors)
+    assert not any(code in repr(world.factors) for code in codes)
