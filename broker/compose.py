@@ -19,6 +19,7 @@ from broker.adapters.database.attempts import SqlAttempts
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.migrations import check_ready
+from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.second_factors import SqlSecondFactors
 from broker.adapters.database.sessions import SqlSessions
 from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
@@ -44,6 +45,7 @@ from broker.core.throttle import ThrottleLimits
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.resources import resource
+from broker.revoking import Revoking
 from broker.sealing import Sealing
 from broker.settings import Settings, credentials_folder
 from broker.settling import settling
@@ -72,6 +74,7 @@ class Broker:
     keys: SigningKeys
     sealing: Sealing
     endpoints: AwsEndpoints
+    revoking: Revoking
 
     def check_at_start(self) -> None:
         """Refuse to start with anything that could not work.
@@ -85,6 +88,7 @@ class Broker:
         self.entitlements.check_text()
         self.settings.secret_key()
         self.sealing.check_at_start()
+        self.revoking.check_at_start()
         check_ready(self.database, resource("alembic"))
 
     def warn_at_start(self) -> None:
@@ -110,7 +114,11 @@ class Broker:
         Raises:
             ConfigurationInvalid: a key cannot be used.
         """
-        return (self.sealing.background(), settling(self.settings.database.url, utc_now))
+        return (
+            self.sealing.background(),
+            settling(self.settings.database.url, utc_now),
+            *self.revoking.background(),
+        )
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
         """What the web needs.
@@ -151,6 +159,7 @@ class Broker:
             clock=utc_now,
             issuer=settings.entity_id,
             portal_url=settings.public_url,
+            revocations=SqlRevocations(self.database),
             second_factor_remembered_for=settings.second_factor.remember_for,
         )
         attempts = SqlAttempts(self.database)
@@ -260,6 +269,12 @@ def signing_keys(settings: Settings) -> SigningKeys:
     return SigningKeys(folder, settings.entity_id, f"{settings.public_url}/saml/sso")
 
 
+def own_signing_keys(settings: Settings) -> SigningKeys:
+    """Those of the broker's own roles: other keys, another issuer, another SAML provider than people's."""
+    folder = SigningKeyFolder(settings.own_roles.keys, credentials_folder())
+    return SigningKeys(folder, settings.own_entity_id, f"{settings.public_url}/saml/sso")
+
+
 def accounts(settings: Settings) -> tuple[Account, ...]:
     """The AWS accounts of the entitlements file; needs no directory.
 
@@ -289,6 +304,15 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         keys=signing_keys(settings),
         sealing=Sealing(settings, database, utc_now),
         endpoints=endpoints,
+        revoking=Revoking(
+            settings,
+            database,
+            own_signing_keys(settings),
+            directory,
+            endpoints,
+            lambda: accounts(settings),
+            utc_now,
+        ),
     )
 
 

@@ -26,10 +26,11 @@ from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.adapters.checkpoints import create_key
 from broker.adapters.database import migrations
 from broker.app import create_app
-from broker.compose import Broker, accounts, compose, utc_now
+from broker.compose import Broker, accounts, compose, own_signing_keys, utc_now
 from broker.core.errors import AddressInUse, BrokerError, ConfigurationInvalid, Fault
 from broker.resources import resource
 from broker.sandbox.aws.company import ACCOUNTS, found_company
+from broker.sandbox.aws.revoker import found_revoker
 from broker.sandbox.people import PEOPLE, SERVICE_DN, SERVICE_PASSWORD
 from broker.server import PortalServer, check_address_free
 from broker.settings import load_settings
@@ -79,6 +80,11 @@ checkpoint_file = "checkpoints.jsonl"
 [saml]
 keys = "keys"
 entity_id = "{entity_id}"
+
+[own_roles]
+revoker = "FederationBrokerRevoker"
+keys = "own-role-keys"
+revoke_within = "1m"
 
 
 """
@@ -227,6 +233,11 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
     migrations.upgrade(settings.database.url, resource("alembic"))
     found_company(aws["aws_admin"], aws["aws_endpoint"], broker.keys.metadata(), [person.username for person in PEOPLE])
     broker.keys.confirm(accounts(settings), now)
+    own_keys = own_signing_keys(settings)
+    if not (folder / "own-role-keys").exists():
+        own_keys.create(timedelta(days=365), 2048, now)
+    own_keys.sign_metadata()
+    found_revoker(aws["aws_admin"], aws["aws_endpoint"], own_keys.metadata())
     broker.check_at_start()
     return broker
 

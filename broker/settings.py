@@ -36,6 +36,7 @@ DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
 _SHORTEST_IDLE: Final = timedelta(minutes=5)
+_SHORTEST_REVOKE_WITHIN: Final = timedelta(minutes=1)
 _SHORTEST_DEADLINE: Final = timedelta(seconds=2)
 _LONGEST_DEADLINE: Final = timedelta(minutes=2)
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -166,6 +167,29 @@ def _proxy(value: object) -> str:
             " is encrypted for AWS"
         )
     return text.rstrip("/")
+
+
+def _own_role(value: object) -> str:
+    text = _text(value)
+    if text and not re.fullmatch(r"(?:[A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}", text):
+        raise ValueError("write the name of the role, with its path if it has one: FederationBrokerRevoker")
+    return text
+
+
+def _provider_name(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
+        raise ValueError("write the name that ends the ARN of the SAML provider")
+    return text
+
+
+def _revoke_within(value: object) -> timedelta:
+    if value == "0s":
+        return timedelta(0)
+    duration = read_duration(value)
+    if duration < _SHORTEST_REVOKE_WITHIN:
+        raise ValueError("the directory is asked about everybody with a session: write at least 1m, or 0s for never")
+    return duration
 
 
 def _path(value: object) -> Path:
@@ -433,6 +457,34 @@ class AwsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnRoleSettings:
+    """Roles in AWS that are the broker's own."""
+
+    revoker: str = setting(
+        "Role in each account that denies revoked sessions, such as FederationBrokerRevoker; absent: AWS sessions that"
+        " are revoked go on until they end.",
+        _own_role,
+        "",
+    )
+    saml_provider: str = setting(
+        "Name of the SAML provider, in each account, that lets the broker into its own roles.",
+        _provider_name,
+        "federation-broker-own",
+    )
+    keys: Path = setting(
+        "Folder of its signing key, certificate and metadata (`broker keys --for own-roles new`).",
+        _path,
+        Path("own-role-keys"),
+    )
+    revoke_within: timedelta = setting(
+        "Within this time after an account was disabled or deleted its sessions are revoked, at least 1m; 0s: they are"
+        " not. Counts where a revoker is set.",
+        _revoke_within,
+        timedelta(minutes=5),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one broker."""
 
@@ -463,11 +515,17 @@ class Settings:
     throttle: ThrottleSettings
     second_factor: SecondFactorSettings
     aws: AwsSettings
+    own_roles: OwnRoleSettings
 
     @property
     def entity_id(self) -> str:
         """Our SAML entity id."""
         return self.saml.entity_id or f"{self.public_url}/saml/metadata"
+
+    @property
+    def own_entity_id(self) -> str:
+        """The SAML entity id that goes with the broker's own roles: another than people's, as the key is another."""
+        return f"{self.public_url}/saml/own-roles"
 
     def bind_password(self) -> Secret:
         """The service account's password.
@@ -575,6 +633,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "throttle": ThrottleSettings,
     "second_factor": SecondFactorSettings,
     "aws": AwsSettings,
+    "own_roles": OwnRoleSettings,
 }
 
 

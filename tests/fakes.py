@@ -41,6 +41,7 @@ from broker.core.errors import (
 from broker.core.login import PASSWORD_RUN_OUT
 from broker.core.ports import Candidate, Clock, Nobody
 from broker.core.principal import DirectoryGroup, Principal
+from broker.core.revocation import Denials, Revocation, RolePart, merged
 from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, Method, Passkey, TotpSeed, no_grace
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
@@ -413,6 +414,117 @@ class MemorySessions:
     def _check(self) -> None:
         if self.down:
             raise SessionsUnavailable("the database does not answer")
+
+
+@dataclass
+class MemoryRevocations:
+    kept: dict[str, Revocation] = field(default_factory=dict)
+    planned: set[str] = field(default_factory=set)
+    by_role: dict[tuple[str, str], RolePart] = field(default_factory=dict)
+    claims: dict[str, datetime] = field(default_factory=dict)
+    down: bool = False
+
+    def add(self, revocation: Revocation) -> None:
+        self._check()
+        self.kept[revocation.id] = revocation
+
+    def add_roles(self, revocation: Revocation, roles: Mapping[str, Denials], *, is_last: bool) -> None:
+        self._check()
+        for role, denials in roles.items():
+            part = RolePart(revocation, role, denials, None, 0, revocation.asked_at, None)
+            self.by_role.setdefault((revocation.id, role), part)
+        if is_last:
+            self.planned.add(revocation.id)
+
+    def later_than(self, moment: datetime) -> Sequence[Revocation]:
+        self._check()
+        return [one for one in self.kept.values() if one.before > moment]
+
+    def unplanned(self) -> Sequence[Revocation]:
+        self._check()
+        return [one for one in self.kept.values() if one.id not in self.planned]
+
+    def newest(self, *, limit: int) -> Sequence[tuple[Revocation, Sequence[RolePart]]]:
+        self._check()
+        latest = sorted(self.kept.values(), key=lambda one: one.asked_at, reverse=True)
+        return [(one, self.parts(one.id)) for one in latest[:limit]]
+
+    def parts(self, revocation_id: str) -> Sequence[RolePart]:
+        self._check()
+        return sorted((part for key, part in self.by_role.items() if key[0] == revocation_id), key=lambda one: one.role)
+
+    def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        self._check()
+        waiting = [part for part in self.by_role.values() if part.done_at is None and part.next_try_at <= now]
+        over = [part for part in self.by_role.values() if part.reaches_nothing_at(now) and part not in waiting]
+        return [*waiting, *over][:limit]
+
+    def denials_of(self, role: str) -> Denials:
+        self._check()
+        return merged(*(part.denials for part in self.by_role.values() if part.role == role))
+
+    def note_done(self, part: RolePart, now: datetime) -> None:
+        self._put(replace(part, done_at=now, tries=part.tries + 1, problem=None))
+
+    def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
+        self._put(replace(part, tries=part.tries + 1, problem=problem, next_try_at=again_at))
+
+    def remove(self, part: RolePart) -> None:
+        self._check()
+        self.by_role.pop((part.revocation.id, part.role), None)
+
+    def forget(self, before: datetime) -> None:
+        self._check()
+        with_parts = {revocation_id for revocation_id, _ in self.by_role}
+        over = [one.id for one in self.kept.values() if one.before < before and one.id not in with_parts]
+        for revocation_id in over:
+            del self.kept[revocation_id]
+
+    def claim(self, work: str, now: datetime, until: datetime) -> bool:
+        self._check()
+        if work in self.claims and self.claims[work] > now:
+            return False
+        self.claims[work] = until
+        return True
+
+    def give_up(self, work: str, now: datetime) -> None:
+        self._check()
+        self.claims[work] = now
+
+    def _put(self, part: RolePart) -> None:
+        self._check()
+        self.by_role[part.revocation.id, part.role] = part
+
+    def _check(self) -> None:
+        if self.down:
+            raise SessionsUnavailable("the database does not answer")
+
+
+@dataclass
+class MemoryRolePolicies:
+    """``refuses`` has what is raised, by the ARN of the role."""
+
+    documents: dict[str, str] = field(default_factory=dict)
+    refuses: dict[str, BrokerError] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self, exchange: Exchange, role: str) -> str | None:
+        self._called("read", role, exchange)
+        return self.documents.get(role)
+
+    def write(self, exchange: Exchange, role: str, document: str) -> None:
+        self._called("write", role, exchange)
+        self.documents[role] = document
+
+    def delete(self, exchange: Exchange, role: str) -> None:
+        self._called("delete", role, exchange)
+        self.documents.pop(role, None)
+
+    def _called(self, what: str, role: str, exchange: Exchange) -> None:
+        assert exchange.credentials.session_token
+        self.calls.append((what, role))
+        if role in self.refuses:
+            raise self.refuses[role]
 
 
 def principal_id(number: int) -> str:

@@ -33,6 +33,8 @@ PASSWORD_PROTECTED_TRANSPORT: Final = "urn:oasis:names:tc:SAML:2.0:ac:classes:Pa
 # REFEDS MFA profile 1.2, https://refeds.org/profile/mfa: this very session used two factors of different types. The
 # classes of SAML itself name one technique each (TimeSyncToken, …) and none says "beside the password".
 MULTI_FACTOR: Final = "https://refeds.org/profile/mfa"
+# saml-authn-context-2.0-os section 3.4.25: for the broker's own errands, where nobody was authenticated.
+UNSPECIFIED: Final = "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified"
 
 
 @dataclass(frozen=True, slots=True)

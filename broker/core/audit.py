@@ -44,6 +44,10 @@ class EventKind(StrEnum):
     ISSUANCE_EXPIRED = "issuance.expired"
     CONSOLE_REDIRECTED = "console.redirected"
     CONSOLE_REJECTED = "console.rejected"
+    REVOCATION_ASKED = "revocation.asked"
+    REVOCATION_SUCCEEDED = "revocation.succeeded"
+    REVOCATION_REJECTED = "revocation.rejected"
+    REVOCATION_PRUNED = "revocation.pruned"
     ADMIN_REJECTED = "admin.rejected"
     ADMIN_HOLD_LIFTED = "admin.hold_lifted"
     ADMIN_SECOND_FACTORS_RESET = "admin.second_factors_reset"
@@ -99,6 +103,9 @@ class AuditEvent:
         sts_region: whose STS answered.
         sts_tries: how many requests to STS it took.
         second_factor: what was used beside the password, or was enrolled or removed.
+        revocation_id: joins a revocation with all that was done for it.
+        revoked: what a revocation is about, such as ``person alice (…)``.
+        purpose: why an administrator asked for it, as they put it, shortened.
     """
 
     kind: EventKind
@@ -135,6 +142,9 @@ class AuditEvent:
     sts_region: str | None = None
     sts_tries: int | None = None
     second_factor: str | None = None
+    revocation_id: str | None = None
+    revoked: str | None = None
+    purpose: str | None = None
 
     def __post_init__(self) -> None:
         if self.time.tzinfo is None or (self.expiry is not None and self.expiry.tzinfo is None):

@@ -104,6 +104,8 @@ class Use(StrEnum):
     TERMINAL = "terminal"
     CONSOLE = "console"
     FILES = "files"
+    ERRAND = "errand"
+    """The broker's own, with a role of ``[own_roles]``: nobody is given its credentials, and no file can offer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,14 @@ class WholeRoleScope:
     """The session is the whole role; said explicitly in the entitlements file."""
 
 
-Scope = S3Scope | ManagedPolicyScope | WholeRoleScope
+@dataclass(frozen=True, slots=True)
+class RolePoliciesScope:
+    """The session may read, write and delete the inline policies of those roles of its account: an errand's."""
+
+    role_arns: tuple[str, ...]
+
+
+Scope = S3Scope | ManagedPolicyScope | WholeRoleScope | RolePoliciesScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +375,7 @@ _MAKER: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One authorised use of one entitlement, now. Only :func:`authorize` makes one.
+    """One authorised use of one entitlement, now. Only :func:`authorize` and :func:`authorize_errand` make one.
 
     Attributes:
         id: unique; the audit takes one intent for each, so a grant is used once.
@@ -437,6 +446,29 @@ def authorize(principal: Principal, entitlement: Entitlement, use: Use, narrowin
         locations=_narrowed_locations(principal, entitlement, narrowing),
         duration=_narrowed_duration(entitlement, narrowing),
         tags={key: _tag_value(principal, template) for key, template in entitlement.tags.items()},
+        authorized_at=now,
+        maker=_MAKER,
+    )
+
+
+def authorize_errand(asked_by: Principal, own_role: Entitlement, now: datetime) -> Grant:
+    """Let the broker use one of its own roles, because somebody asked for what it needs it for.
+
+    Args:
+        asked_by: an administrator, or the broker itself; AWS is told as the source identity.
+        own_role: made from ``[own_roles]`` of the settings.
+        now: aware, UTC.
+    """
+    if own_role.uses != (Use.ERRAND,) or own_role.groups or not isinstance(own_role.scope, RolePoliciesScope):
+        raise ValueError("an errand is done with a role of the broker's own, which nobody holds")
+    return Grant(
+        id=secrets.token_hex(16),
+        principal=asked_by,
+        entitlement=own_role,
+        use=Use.ERRAND,
+        locations=None,
+        duration=own_role.duration,
+        tags={},
         authorized_at=now,
         maker=_MAKER,
     )

@@ -76,6 +76,9 @@ SELF_WRITABLE_ATTRIBUTES: Final = frozenset(
 # AWS STS API reference, AssumeRoleWithSAML, PolicyArns: at most 10.
 _MOST_POLICY_ARNS: Final = 10
 
+# The broker's own errands are no entitlement of anybody's.
+_OFFERED: Final = {use.value: use for use in Use if use is not Use.ERRAND}
+
 _ENTITLEMENT_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
@@ -395,9 +398,9 @@ class _Reader:
         uses = []
         for index, name in enumerate(names):
             try:
-                uses.append(Use(name))
-            except ValueError:
-                self._fault(f"{place}, uses[{index}]", f"{name!r} is none of {', '.join(Use)}")
+                uses.append(_OFFERED[name])
+            except KeyError:
+                self._fault(f"{place}, uses[{index}]", f"{name!r} is none of {', '.join(_OFFERED)}")
         if set(uses) == {Use.FILES}:
             self.warnings.append(
                 f'{place}, uses: "files" comes with a later release; until then nobody can use this: add "terminal" or'

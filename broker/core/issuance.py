@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT, claims_for
+from broker.core.assertion import (
+    MULTI_FACTOR,
+    PASSWORD_PROTECTED_TRANSPORT,
+    UNSPECIFIED,
+    AssertionClaims,
+    claims_for,
+)
 from broker.core.audit import AuditEvent, EventKind, Origin, canonical_json, new_event_id, printable
 from broker.core.console import console_destination
 from broker.core.credentials import ConsoleUrl, Exchange
-from broker.core.entitlements import Catalogue, Entitlement, Grant, Narrowing, Use, authorize
+from broker.core.entitlements import Catalogue, Entitlement, Grant, Narrowing, Use, authorize, authorize_errand
 from broker.core.errors import (
     BrokerError,
     SecondFactorAwaited,
     SecondFactorNeeded,
+    SessionsRevoked,
     TokenServiceRefused,
     TokenServiceUnavailable,
 )
@@ -26,6 +33,7 @@ from broker.core.ports import (
     ConsoleSignIn,
     Directory,
     Entitlements,
+    Revocations,
     TokenService,
 )
 from broker.core.principal import Principal
@@ -34,6 +42,8 @@ from broker.core.sessions import SignInSession
 
 # An address can hold anything; the audit keeps enough to recognise it.
 LONGEST_RECORDED_ID: Final = 64
+
+_SHORTEST_WAIT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,41 @@ class IssuancePorts:
     issuer: str
     portal_url: str
     second_factor_remembered_for: timedelta
+    revocations: Revocations
+
+
+@dataclass(frozen=True, slots=True)
+class ErrandRequest:
+    """What the broker needs one of its own roles for.
+
+    Attributes:
+        asked_by: the administrator who asked for it, or the broker itself.
+        own_role: made from ``[own_roles]`` of the settings.
+        revocation_id: whose errand it is.
+    """
+
+    asked_by: Principal
+    own_role: Entitlement
+    revocation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrandPorts:
+    """What an errand needs.
+
+    Attributes:
+        signer: with the key of the broker's own roles: that of people's roles opens none of these, nor the reverse.
+        issuer: the SAML entity id that goes with it.
+    """
+
+    signer: AssertionSigner
+    token_service: TokenService
+    audit: AuditLog
+    clock: Clock
+    issuer: str
+
+
+_Road = IssuancePorts | ErrandPorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +159,7 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         AttributeUnusable: a directory attribute does not fit a prefix or a tag.
         SessionPolicyTooLong: STS would not take the policy.
         TokenServiceRefused: STS refused; the outcome is recorded.
+        SessionsRevoked: such sessions were revoked meanwhile, or a moment ago.
         Unavailable: the directory, STS, the entitlements or the audit did not answer; nothing is handed over.
     """
     facts = _first_facts(request, ports)
@@ -145,17 +191,7 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     context = MULTI_FACTOR if session.second_factor_at else PASSWORD_PROTECTED_TRANSPORT
     claims = claims_for(grant, ports.issuer, session.proved_at, ports.clock(), authn_context=context)
     facts = replace(facts, assertion_id=claims.id)
-    _record(facts, EventKind.ISSUANCE_INTENDED, ports)
-    try:
-        # 7. Build and sign the assertion: one role, five minutes. It never leaves this function.
-        assertion = ports.signer.sign(claims)
-        # 8. Exchange it at STS, under the session policy. However often STS is asked, it is this one assertion.
-        exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
-    except Exception as failure:
-        _record(_with_refusal(facts, failure), EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
-        raise
-    # 9. Record the outcome; only then is anything handed over.
-    recorded = _record(_with_exchange(facts, exchange), EventKind.ISSUANCE_SUCCEEDED, ports)
+    exchange, recorded = _redeem(facts, grant, claims, session_policy, ports, ports.revocations)
     return Issued(
         grant=grant,
         session_policy=session_policy,
@@ -163,6 +199,60 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
         recorded=recorded,
         console_destination=destination,
     )
+
+
+def enter_own_role(request: ErrandRequest, ports: ErrandPorts) -> Issued:
+    """Issue credentials of one of the broker's own roles, for an errand that somebody asked for. They stay here.
+
+    Raises:
+        SessionPolicyTooLong: the errand concerns more roles than STS takes in one policy.
+        TokenServiceRefused: STS refused; the outcome is recorded.
+        Unavailable: STS or the audit did not answer.
+    """
+    # 1. Authorise: only the settings make such a role, and its session policy names what the errand is about.
+    grant = authorize_errand(request.asked_by, request.own_role, ports.clock())
+    session_policy = policy_for(grant)
+    facts = _with_grant(_errand_facts(request, ports), grant, session_policy, None)
+    # 2. On as for everybody: intent, assertion, exchange, outcome.
+    claims = claims_for(grant, ports.issuer, ports.clock(), ports.clock(), authn_context=UNSPECIFIED)
+    facts = replace(facts, assertion_id=claims.id)
+    exchange, recorded = _redeem(facts, grant, claims, session_policy, ports, None)
+    return Issued(grant, session_policy, exchange, recorded, None)
+
+
+def _redeem(
+    facts: AuditEvent,
+    grant: Grant,
+    claims: AssertionClaims,
+    session_policy: SessionPolicy | None,
+    ports: _Road,
+    revocations: Revocations | None,
+) -> tuple[Exchange, AuditEvent]:
+    """The end of the road, the same for people and for errands: the only calls of the signer and of STS."""
+    _record(facts, EventKind.ISSUANCE_INTENDED, ports)
+    try:
+        # 7. Build and sign the assertion: one role, five minutes. It never leaves this function.
+        assertion = ports.signer.sign(claims)
+        # 8. Exchange it at STS, under the session policy. However often STS is asked, it is this one assertion.
+        exchange = ports.token_service.assume_role_with_saml(grant, assertion, session_policy)
+        facts = _with_exchange(facts, exchange)
+        # A revocation reaches what began before it, and what was let begin before it: nobody is given that.
+        if revocations is not None:
+            _refuse_revoked(grant, exchange, revocations, ports.clock())
+    except Exception as failure:
+        _record(_with_refusal(facts, failure), EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
+        raise
+    # 9. Record the outcome; only then is anything handed over.
+    return exchange, _record(facts, EventKind.ISSUANCE_SUCCEEDED, ports)
+
+
+def _refuse_revoked(grant: Grant, exchange: Exchange, revocations: Revocations, now: datetime) -> None:
+    began = exchange.credentials.expiration - (exchange.shortened_to or grant.duration)
+    # STS counts in whole seconds.
+    earliest = min(grant.authorized_at, began.replace(microsecond=0))
+    moments = [one.before for one in revocations.later_than(earliest) if one.target.concerns(grant)]
+    if moments:
+        raise SessionsRevoked(max(max(moments) - now, _SHORTEST_WAIT))
 
 
 def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
@@ -207,7 +297,7 @@ def _reason(failure: Exception) -> str:
     return str(failure) if isinstance(failure, BrokerError) else f"unforeseen: {type(failure).__name__}"
 
 
-def _record(facts: AuditEvent, kind: EventKind, ports: IssuancePorts, *, reason: str | None = None) -> AuditEvent:
+def _record(facts: AuditEvent, kind: EventKind, ports: _Road, *, reason: str | None = None) -> AuditEvent:
     event = replace(facts, kind=kind, id=new_event_id(), time=ports.clock(), reason=reason)
     ports.audit.append(event)
     return event
@@ -227,12 +317,24 @@ def _first_facts(request: IssuanceRequest, ports: IssuancePorts) -> AuditEvent:
     )
 
 
+def _errand_facts(request: ErrandRequest, ports: ErrandPorts) -> AuditEvent:
+    return AuditEvent(
+        kind=EventKind.ISSUANCE_INTENDED,
+        time=ports.clock(),
+        principal_id=request.asked_by.id,
+        principal_username=request.asked_by.username,
+        entitlement=request.own_role.id,
+        use=Use.ERRAND,
+        revocation_id=request.revocation_id,
+    )
+
+
 def _with_principal(facts: AuditEvent, principal: Principal) -> AuditEvent:
     return replace(facts, principal_username=principal.username)
 
 
 def _with_grant(
-    facts: AuditEvent, grant: Grant, session_policy: SessionPolicy | None, catalogue: Catalogue
+    facts: AuditEvent, grant: Grant, session_policy: SessionPolicy | None, catalogue: Catalogue | None
 ) -> AuditEvent:
     return replace(
         facts,
@@ -246,7 +348,7 @@ def _with_grant(
         session_policy=session_policy.json if session_policy else None,
         session_policy_sha256=session_policy.sha256 if session_policy else None,
         policy_arns=canonical_json(grant.policy_arns) if grant.policy_arns else None,
-        entitlements_sha256=catalogue.sha256,
+        entitlements_sha256=catalogue.sha256 if catalogue else None,
     )
 
 

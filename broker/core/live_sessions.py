@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage
-from broker.core.entitlements import LONGEST_SESSION
-from broker.core.ports import AuditLog
+from broker.core.entitlements import LONGEST_SESSION, Use
+
+if TYPE_CHECKING:  # the ports speak of revocations, which speak of sessions that run
+    from broker.core.ports import AuditLog
 
 # A session is recorded once STS has answered, and ends by the clock of STS: the two differ by this much at most, or
 # assertions would be refused.
@@ -44,10 +46,13 @@ def running_sessions(
 ) -> AuditPage:
     """A page of the sessions that run, the latest first, each as the event that says it was issued.
 
+    Those of the broker's own errands are left out: nobody was given their credentials. So a page may hold fewer.
+
     Raises:
         AuditUnavailable: no answer.
     """
-    return audit.search(running(which, now), limit=limit, older_than=older_than)
+    page = audit.search(running(which, now), limit=limit, older_than=older_than)
+    return replace(page, events=tuple(event for event in page.events if event.use != Use.ERRAND))
 
 
 def own_sessions(

@@ -21,6 +21,8 @@ class Partition:
         dns_suffix: of service endpoints.
         signin_host: console federation.
         console_host: the console's front door; regional consoles are ``<region>.<console_host>``.
+        iam_host: of IAM, which is one for the whole partition.
+        iam_region: that requests to IAM are signed for.
         regions: those where STS answers. A list, since a pattern would take a misspelt region for one; a test compares
             it with the one that botocore ships.
     """
@@ -31,11 +33,18 @@ class Partition:
     dns_suffix: str
     signin_host: str
     console_host: str
+    iam_host: str
+    iam_region: str
     regions: frozenset[str]
 
     def sts_endpoint(self, region: str) -> str:
         """The regional STS endpoint: faster, redundant, and its tokens hold in opt-in regions."""
         return f"https://sts.{region}.{self.dns_suffix}"
+
+    @property
+    def iam_endpoint(self) -> str:
+        """Scheme and host of IAM."""
+        return f"https://{self.iam_host}"
 
     @property
     def signin_endpoint(self) -> str:
@@ -53,6 +62,8 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com",
             signin_host="signin.aws.amazon.com",
             console_host="console.aws.amazon.com",
+            iam_host="iam.amazonaws.com",
+            iam_region="us-east-1",
             regions=frozenset(
                 """
                 af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2
@@ -70,6 +81,8 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com",
             signin_host="signin.amazonaws-us-gov.com",
             console_host="console.amazonaws-us-gov.com",
+            iam_host="iam.us-gov.amazonaws.com",
+            iam_region="us-gov-west-1",
             regions=frozenset({"us-gov-east-1", "us-gov-west-1"}),
         ),
         Partition(
@@ -79,6 +92,8 @@ PARTITIONS: Final = {
             dns_suffix="amazonaws.com.cn",
             signin_host="signin.amazonaws.cn",
             console_host="console.amazonaws.cn",
+            iam_host="iam.cn-north-1.amazonaws.com.cn",
+            iam_region="cn-north-1",
             regions=frozenset({"cn-north-1", "cn-northwest-1"}),
         ),
     )

@@ -13,6 +13,7 @@ from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage, EventC
 from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
+from broker.core.revocation import Denials, Revocation, RolePart
 from broker.core.seals import ChainPoint, Checkpoint, Sign
 from broker.core.second_factor import Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
@@ -338,6 +339,83 @@ class Sessions(Protocol):
 
     def end_others(self, principal_id: str, token_hash: str) -> int:
         """Forget all sessions of a person but that one; how many there were."""
+
+
+class Revocations(Protocol):
+    """The revocations that still reach anything. Every method raises SessionsUnavailable when there is no answer."""
+
+    def add(self, revocation: Revocation) -> None:
+        """Keep one; from then on nothing is issued that it reaches."""
+
+    def add_roles(self, revocation: Revocation, roles: Mapping[str, Denials], *, is_last: bool) -> None:
+        """Note what has to be denied in AWS for it, by the ARN of the role; what is noted already stays.
+
+        Args:
+            revocation: kept already.
+            roles: where its sessions run.
+            is_last: nobody has to look again.
+        """
+
+    def later_than(self, moment: datetime) -> Sequence[Revocation]:
+        """Those that reach sessions which begin at that moment, or began before it."""
+
+    def unplanned(self) -> Sequence[Revocation]:
+        """Those for which somebody has to look again where their sessions run."""
+
+    def newest(self, *, limit: int) -> Sequence[tuple[Revocation, Sequence[RolePart]]]:
+        """The latest first, each with its parts by role."""
+
+    def parts(self, revocation_id: str) -> Sequence[RolePart]:
+        """What has to be denied for a revocation, by role."""
+
+    def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        """The parts that wait to be carried out, or to be taken back since they reach nothing any more."""
+
+    def denials_of(self, role: str) -> Denials:
+        """Everything that all revocations together deny in a role."""
+
+    def note_done(self, part: RolePart, now: datetime) -> None:
+        """Note that IAM has it."""
+
+    def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
+        """Note why IAM has it not, and when it is tried again."""
+
+    def remove(self, part: RolePart) -> None:
+        """Forget a part, and its revocation with the last one."""
+
+    def forget(self, before: datetime) -> None:
+        """Forget revocations without parts whose moment lies before that."""
+
+    def claim(self, work: str, now: datetime, until: datetime) -> bool:
+        """Take a piece of work that one at a time may do, over all workers and nodes; False when another has it."""
+
+    def give_up(self, work: str, now: datetime) -> None:
+        """Let others have it."""
+
+
+class RolePolicies(Protocol):
+    """The one inline policy of a role that is the broker's, in AWS IAM.
+
+    Every method raises RolePoliciesUnavailable when IAM does not answer, and RolePolicyRefused when it refuses.
+    """
+
+    def read(self, exchange: Exchange, role: str) -> str | None:
+        """The document; None when the role has none of that name.
+
+        Args:
+            exchange: of an errand in the role's account.
+            role: ARN.
+        """
+
+    def write(self, exchange: Exchange, role: str, document: str) -> None:
+        """Put it in place of the one that is there.
+
+        Raises:
+            RolePolicyTooLong: the role's inline policies would be too long together.
+        """
+
+    def delete(self, exchange: Exchange, role: str) -> None:
+        """Take it away; nothing happens when there is none."""
 
 
 class Attempts(Protocol):

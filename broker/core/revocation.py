@@ -25,6 +25,7 @@ from broker.core.audit import AuditEvent
 from broker.core.entitlements import LONGEST_SESSION, Grant
 from broker.core.errors import RolePolicyForeign, RolePolicyTooLong
 from broker.core.live_sessions import began_at
+from broker.core.principal import Principal
 
 POLICY_NAME: Final = "FederationBrokerRevocations"
 """Of the one inline policy that is the broker's; it touches no other."""
@@ -248,3 +249,87 @@ def _subject(target: Target, session: AuditEvent) -> Subject:
     if target.kind is RevocationKind.ACCOUNT:
         return WHOLE_ROLE
     return Subject(SubjectKind.SESSION_NAME, session.session_name or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asked for a revocation.
+
+    Attributes:
+        name: the administrator's username, ``operator …`` for the command line, or the broker's own name.
+        principal_id: of the administrator; None for the others.
+    """
+
+    name: str
+    principal_id: str | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """As whom the broker runs the errands: AWS sees the administrator's id and name, or the broker's own."""
+        if self.principal_id is None:
+            return ITSELF
+        return Principal(self.principal_id, self.name, self.name)
+
+
+ITSELF: Final = Principal("FEDERATIONBROKERITSELF2222", "federation-broker", "Federation Broker")
+"""The broker, where no administrator asked: no GUID of a directory is written like that."""
+
+BY_ITSELF: Final = Asker(ITSELF.username)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A revocation that was asked for.
+
+    Attributes:
+        asked_at: by our clock.
+        before: it reaches sessions that began earlier.
+        purpose: why, as the asker put it, printable.
+    """
+
+    id: str
+    target: Target
+    asked_at: datetime
+    before: datetime
+    asker: Asker
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolePart:
+    """What one role has to deny for a revocation, and how far that is.
+
+    Attributes:
+        role: ARN.
+        done_at: since when IAM has it; None while it waits.
+        tries: how often that was tried.
+        next_try_at: when it is tried, or tried again.
+        problem: why the latest try failed; None when it did not.
+    """
+
+    revocation: Revocation
+    role: str
+    denials: Denials
+    done_at: datetime | None
+    tries: int
+    next_try_at: datetime
+    problem: str | None
+
+    @property
+    def account(self) -> str:
+        """Twelve digits."""
+        return account_of(self.role)
+
+    def reaches_nothing_at(self, now: datetime) -> bool:
+        """Whether no session that it reaches can live any more."""
+        return not pruned(self.denials, now)
+
+
+def account_of(role: str) -> str:
+    """The twelve digits of the account in a role's ARN."""
+    return role.split(":")[4]
+
+
+def role_name(role: str) -> str:
+    """The name in a role's ARN, as IAM's calls take it: without its path."""
+    return role.rpartition("/")[2]

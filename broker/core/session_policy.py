@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.core.entitlements import Grant, KmsKey, S3Location
+from broker.core.entitlements import Grant, KmsKey, RolePoliciesScope, S3Location
 from broker.core.errors import SessionPolicyTooLong
 from broker.core.partitions import PARTITIONS
 
@@ -75,11 +75,13 @@ class SessionPolicy:
 
 
 def policy_for(grant: Grant) -> SessionPolicy | None:
-    """The session policy of that grant; None when its scope is not S3 (managed policies, or the whole role).
+    """The session policy of that grant; None when nothing of it is inline (managed policies, or the whole role).
 
     Raises:
         SessionPolicyTooLong: it would exceed 2,048 characters; it is never shortened.
     """
+    if isinstance(grant.entitlement.scope, RolePoliciesScope):
+        return _role_policies(grant.entitlement.scope)
     if grant.locations is None:
         return None
     return compile_session_policy(grant.locations, grant.entitlement.account.partition.name)
@@ -109,6 +111,13 @@ def compile_session_policy(locations: Sequence[S3Location], partition: str) -> S
         longest = sorted(lengths.items(), key=lambda item: (-item[1], item[0]))
         raise SessionPolicyTooLong(len(document), LONGEST_POLICY, longest)
     return SessionPolicy(document)
+
+
+def _role_policies(scope: RolePoliciesScope) -> SessionPolicy:
+    # AWS service authorization reference, AWS IAM: the resource is the role; nothing tells its inline policies apart.
+    actions = ["iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"]
+    statement = _allow(actions, sorted(scope.role_arns))
+    return SessionPolicy(_minified({"Version": "2012-10-17", "Statement": [statement]}))
 
 
 def policy_length(literal: str) -> int:

@@ -36,6 +36,10 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.ISSUANCE_EXPIRED: lazy_gettext("Expired, outcome unknown"),
     EventKind.CONSOLE_REDIRECTED: lazy_gettext("Console opened"),
     EventKind.CONSOLE_REJECTED: lazy_gettext("Console not opened"),
+    EventKind.REVOCATION_ASKED: lazy_gettext("Revocation asked for"),
+    EventKind.REVOCATION_SUCCEEDED: lazy_gettext("Role denies revoked sessions"),
+    EventKind.REVOCATION_REJECTED: lazy_gettext("Role not changed"),
+    EventKind.REVOCATION_PRUNED: lazy_gettext("Role cleaned up"),
     EventKind.ADMIN_REJECTED: lazy_gettext("Administration refused"),
     EventKind.ADMIN_HOLD_LIFTED: lazy_gettext("Hold lifted"),
     EventKind.ADMIN_SECOND_FACTORS_RESET: lazy_gettext("Second factors reset"),
@@ -78,6 +82,9 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
     "sts_region": lazy_gettext("Region of STS"),
     "sts_tries": lazy_gettext("Requests to STS"),
     "second_factor": lazy_gettext("Second factor"),
+    "revocation_id": lazy_gettext("Revocation id"),
+    "revoked": lazy_gettext("Revoked"),
+    "purpose": lazy_gettext("Purpose"),
 }
 
 OUTCOME_LABELS: Final[Mapping[Outcome, LazyString]] = {

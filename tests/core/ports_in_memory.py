@@ -24,6 +24,7 @@ from tests.fakes import (
     MemoryConsole,
     MemoryDirectory,
     MemoryEntitlements,
+    MemoryRevocations,
     MemorySecondFactors,
     MemorySessions,
     MemorySigner,
@@ -83,6 +84,7 @@ class Outside:
         self.console = MemoryConsole()
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
+        self.revocations = MemoryRevocations()
         self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.factors = MemorySecondFactors()
@@ -102,6 +104,7 @@ class Outside:
             clock=self.clock,
             issuer=ISSUER,
             portal_url=PORTAL,
+            revocations=self.witness("revocations", self.revocations),
             second_factor_remembered_for=timedelta(minutes=15),
         )
 

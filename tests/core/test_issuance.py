@@ -41,7 +41,7 @@ from tests.core.ports_in_memory import HANAKO, ISSUER, PORTAL, Outside, request
 from tests.fakes import group_named, person_named
 
 DECIDING = ["directory.principal_by_id", "entitlements.catalogue"]
-ACTING = ["signer.sign", "sts.assume_role_with_saml"]
+ACTING = ["signer.sign", "sts.assume_role_with_saml", "revocations.later_than"]
 REFUSED_BY_STS = RoleNotTrusting(TokenServiceAnswer("AccessDenied", "Not authorized", "req-1"), ASKED)
 
 

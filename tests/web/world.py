@@ -47,6 +47,7 @@ from tests.fakes import (
     MemoryConsole,
     MemoryDirectory,
     MemoryEntitlements,
+    MemoryRevocations,
     MemorySecondFactors,
     MemorySessions,
     MemorySigner,
@@ -178,6 +179,7 @@ class World:
         self.console = MemoryConsole()
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
+        self.revocations = MemoryRevocations()
         self.attempts = MemoryAttempts()
         self.factors = MemorySecondFactors()
         self.totp = PyotpCodes("Example Corporation")
@@ -225,6 +227,7 @@ class World:
                 clock=self.clock,
                 issuer=f"{public_url}/saml/metadata",
                 portal_url=public_url,
+                revocations=self.revocations,
                 second_factor_remembered_for=second_factor.remember_for,
             ),
             sessions=self.sessions,

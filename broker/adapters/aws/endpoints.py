@@ -19,6 +19,9 @@ class AwsEndpoints(Protocol):
     def signin(self, partition: Partition) -> str:
         """Address of the sign-in service of that partition, without a path."""
 
+    def iam(self, partition: Partition) -> str:
+        """Address of IAM of that partition."""
+
     def form_action_origins(self) -> tuple[str, ...]:
         """Where the console button may lead: Chromium applies a page's form-action to the redirects that follow."""
 
@@ -34,6 +37,10 @@ class PublicEndpoints:
     def signin(self, partition: Partition) -> str:
         """The partition's sign-in host."""
         return partition.signin_endpoint
+
+    def iam(self, partition: Partition) -> str:
+        """The partition's IAM."""
+        return partition.iam_endpoint
 
     def form_action_origins(self) -> tuple[str, ...]:
         """Sign-in and console hosts of every partition, regional ones included."""
@@ -64,6 +71,10 @@ class LoopbackEndpoints:
     def signin(self, partition: Partition) -> str:  # noqa: ARG002 - as above
         """The stand-in's sign-in page."""
         return self.signin_url
+
+    def iam(self, partition: Partition) -> str:  # noqa: ARG002 - as above
+        """The stand-in's IAM, which is where its STS is."""
+        return self.sts_url
 
     def form_action_origins(self) -> tuple[str, ...]:
         """The stand-in's sign-in page."""

@@ -6,7 +6,6 @@ Source: AWS STS API reference, AssumeRoleWithSAML.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
@@ -15,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-import botocore.session
 import structlog
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -28,6 +25,7 @@ from broker.adapters.aws.clock_skew import ClockSkew
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.adapters.aws.once_an_hour import OnceAnHour
 from broker.adapters.aws.refusals import read_error
+from broker.adapters.aws.sdk_session import sdk_session
 from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.adapters.aws.tries import NoAnswer, Tries
 from broker.core.assertion import SignedAssertion
@@ -223,7 +221,7 @@ class StsTokenService:
         key = (partition.name, region)
         with self._lock:
             if key not in self._clients:
-                self._clients[key] = self._session().client(
+                self._clients[key] = sdk_session().client(
                     "sts",
                     region_name=region,
                     endpoint_url=self._endpoints.sts(partition, region),
@@ -232,17 +230,6 @@ class StsTokenService:
                     config=self._config,
                 )
             return self._clients[key]
-
-    @staticmethod
-    def _session() -> boto3.Session:
-        # The operator's own AWS profile is none of the broker's business. Said to the store itself, since
-        # Session.set_config_variable() asks the environment again where the value is None.
-        session = botocore.session.Session()
-        store = session.get_component("config_store")
-        store.set_config_variable("profile", None)
-        store.set_config_variable("config_file", os.devnull)
-        store.set_config_variable("credentials_file", os.devnull)
-        return boto3.Session(botocore_session=session)
 
 
 def _call(

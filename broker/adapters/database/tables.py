@@ -61,6 +61,9 @@ audit_event: Final = Table(
     Column("sts_region", ExactText),
     Column("sts_tries", Integer),
     Column("second_factor", ExactText),
+    Column("revocation_id", ExactText),
+    Column("revoked", ExactText),
+    Column("purpose", ExactText),
 )
 
 # The distinct words of some columns of the events: a search for a part of a word reads these, never the events.
@@ -193,6 +196,47 @@ second_factor_ceremony: Final = Table(
     Column("ceremony", ExactText, primary_key=True),
     Column("value", LargeBinary, nullable=False),
     Column("until", UtcTime, nullable=False, index=True),
+)
+
+# Sessions that were taken back; see broker/core/revoking.py. Rows go once nothing that they reach can live.
+revocation: Final = Table(
+    "revocation",
+    metadata,
+    Column("id", ExactText, primary_key=True),
+    Column("kind", ExactText, nullable=False),
+    Column("target_id", ExactText, nullable=False),
+    Column("target_name", ExactText, nullable=False),
+    Column("principal_id", ExactText),
+    Column("role", ExactText),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("before", UtcTime, nullable=False, index=True),
+    Column("asked_by", ExactText, nullable=False),
+    Column("asked_by_id", ExactText),
+    Column("purpose", ExactText, nullable=False),
+    # Whether it is known for good in which roles its sessions run.
+    Column("planned", Boolean, nullable=False),
+)
+
+# What a role has to deny for a revocation, and how far that is.
+revocation_role: Final = Table(
+    "revocation_role",
+    metadata,
+    Column("revocation_id", ExactText, primary_key=True),
+    Column("role", ExactText, primary_key=True, index=True),
+    Column("denials", ExactText, nullable=False),
+    Column("reaches_until", UtcTime, nullable=False),
+    Column("done_at", UtcTime),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", UtcTime, nullable=False),
+    Column("problem", ExactText),
+)
+
+# Work that one worker at a time may do, over all nodes.
+claim: Final = Table(
+    "claim",
+    metadata,
+    Column("work", ExactText, primary_key=True),
+    Column("until", UtcTime, nullable=False),
 )
 
 # Counts of sign-in attempts, by budget; see broker/core/throttle.py. Rows without a count worth keeping are purged.

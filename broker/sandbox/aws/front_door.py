@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape as escape_markup
@@ -60,6 +61,14 @@ _IAM_DOCUMENTS = {
     "CreatePolicy": ("PolicyDocument", Kind.IDENTITY),
     "CreatePolicyVersion": ("PolicyDocument", Kind.IDENTITY),
 }
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
+# Service authorization reference, AWS IAM: the actions on roles that have the condition key iam:PermissionsBoundary.
+_KNOW_THE_BOUNDARY = frozenset({
+    "AttachRolePolicy", "DeleteRolePolicy", "DeleteRolePermissionsBoundary", "DetachRolePolicy",
+    "PutRolePermissionsBoundary", "PutRolePolicy",
+})  # fmt: skip
+# IAM user guide, "IAM and AWS STS quotas": all inline policies of a role together, white space not counted.
+_LONGEST_INLINE_POLICIES = 10_240
 _S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -258,14 +267,22 @@ class FrontDoor:
             values["aws:sourceidentity"] = session.source_identity
         return RequestContext(values)
 
-    def _require(self, caller: Caller, request: _Request, action: str, resource: str, now: datetime) -> None:
+    def _require(
+        self,
+        caller: Caller,
+        request: _Request,
+        action: str,
+        resource: str,
+        now: datetime,
+        keys: Mapping[str, str] = _NO_KEYS,
+    ) -> None:
         """Check a permission outside S3.
 
         Raises:
             NotAuthorizedError: denied.
         """
         if isinstance(caller, Session):
-            context = self._context(caller, request, now, {})
+            context = self._context(caller, request, now, keys)
             authorize(self._holder(caller), Permission(action, resource, context))
 
     def _require_s3(self, caller: Caller, request: _Request, need: Need, now: datetime) -> None:
@@ -323,7 +340,8 @@ class FrontDoor:
         parameters = _form(request)
         action = parameters.get("Action", "")
         resource = _iam_resource(parameters, caller.account, self._ministack)
-        self._require(caller, request, f"iam:{action}", resource, now)
+        keys = self._keys_of_role(action, parameters, caller.account)
+        self._require(caller, request, f"iam:{action}", resource, now, keys)
         document, kind = _IAM_DOCUMENTS.get(action, ("", Kind.IDENTITY))
         if document:
             try:
@@ -335,8 +353,26 @@ class FrontDoor:
                 parse_metadata(parameters.get("SAMLMetadataDocument", ""))
             except MetadataError as error:
                 raise RefusedError("InvalidInput", 400, str(error)) from error
+        if action == "PutRolePolicy":
+            self._check_role_policy_size(parameters, caller.account)
         changes = not action.startswith(("Get", "List", "Simulate"))
         return await self._ministack.iam_request(caller.account, request.region, request.body, changes=changes)
+
+    def _keys_of_role(self, action: str, parameters: Mapping[str, str], account: str) -> Mapping[str, str]:
+        """What IAM tells policies about the role that a request is about."""
+        role = self._ministack.role(account, parameters.get("RoleName", ""))
+        if role is None or action not in _KNOW_THE_BOUNDARY or not role.boundary_arn:
+            return _NO_KEYS
+        return {"iam:permissionsboundary": role.boundary_arn}
+
+    def _check_role_policy_size(self, parameters: Mapping[str, str], account: str) -> None:
+        role = self._ministack.role(account, parameters.get("RoleName", ""))
+        if role is None:
+            return  # answered with that
+        inline = {**role.inline, parameters.get("PolicyName", ""): parameters.get("PolicyDocument", "")}
+        if sum(len(re.sub(r"\s", "", document)) for document in inline.values()) > _LONGEST_INLINE_POLICIES:
+            text = f"Maximum policy size of {_LONGEST_INLINE_POLICIES} bytes exceeded for role {parameters['RoleName']}"
+            raise RefusedError("LimitExceeded", 409, text)
 
     async def _storage(self, request: _Request, caller: Caller, now: datetime) -> Response:
         headers, query = _without_signature(request)

@@ -41,7 +41,9 @@ class Role:
         role_id: ``AROA…``.
         trust_policy: the document.
         policies: inline and attached policy documents.
+        inline: the inline ones by their names.
         boundary: the document of its permissions boundary, or None.
+        boundary_arn: of that policy, or the empty string.
         max_session_seconds: MaxSessionDuration.
         tags: the role's own tags, which are principal tags too.
     """
@@ -50,7 +52,9 @@ class Role:
     role_id: str
     trust_policy: str
     policies: tuple[str, ...]
+    inline: dict[str, str]
     boundary: str | None
+    boundary_arn: str
     max_session_seconds: int
     tags: dict[str, str]
 
@@ -209,7 +213,9 @@ class Ministack:
             trust_policy=stored["AssumeRolePolicyDocument"],
             # A policy that is attached but gone is kept as an unreadable one, so that it denies instead of vanishing.
             policies=(*stored["InlinePolicies"].values(), *(document or "" for document in attached)),
+            inline=dict(stored["InlinePolicies"]),
             boundary=(self.managed_policy(account, boundary) or "") if boundary else None,
+            boundary_arn=boundary or "",
             max_session_seconds=stored["MaxSessionDuration"],
             tags={tag["Key"]: tag["Value"] for tag in stored["Tags"]},
         )

@@ -1,0 +1,60 @@
+"""The roles in AWS that are the broker's own: nobody is given their credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from broker.core.entitlements import SHORTEST_SESSION, Account, Entitlement, RolePoliciesScope, Use
+
+REVOKER_ID: Final = "own-role.revoker"
+"""What the audit calls the revoker's errands where people's issuances have an entitlement."""
+
+# AWS IAM API reference, CreateRole, RoleName and Path; CreateSAMLProvider, Name.
+_ROLE: Final = re.compile(r"(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
+_PROVIDER: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoles:
+    """What they are called; the same in every account.
+
+    Attributes:
+        revoker: the role that denies revoked sessions, with its path if it has one.
+        saml_provider: the SAML provider of all of the broker's own roles.
+    """
+
+    revoker: str
+    saml_provider: str
+
+    def __post_init__(self) -> None:
+        if not _ROLE.fullmatch(self.revoker):
+            raise ValueError("not the name of a role")
+        if not _PROVIDER.fullmatch(self.saml_provider):
+            raise ValueError("not the name of a SAML provider")
+
+    def in_account(self, account: Account) -> Account:
+        """The account as the broker's own roles are entered there: through their own SAML provider."""
+        arn = f"arn:{account.partition.name}:iam::{account.id}:saml-provider/{self.saml_provider}"
+        return replace(account, saml_provider_arn=arn)
+
+    def revoker_for(self, account: Account, roles: Sequence[str]) -> Entitlement:
+        """The revoker of an account, for some of its roles and no others.
+
+        Args:
+            account: of the entitlements file.
+            roles: ARNs, all of that account.
+        """
+        return Entitlement(
+            id=REVOKER_ID,
+            name="Revoker",
+            account=self.in_account(account),
+            role_arn=f"arn:{account.partition.name}:iam::{account.id}:role/{self.revoker}",
+            groups=(),
+            duration=SHORTEST_SESSION,
+            max_duration=SHORTEST_SESSION,
+            uses=(Use.ERRAND,),
+            scope=RolePoliciesScope(tuple(roles)),
+        )

@@ -1,0 +1,413 @@
+"""Use case: sessions are taken back, because somebody asked or because the directory no longer knows their person.
+
+A revocation is kept first and carried out then, role by role, as often as it takes: whatever stops in the middle is
+taken up again by any worker of any node. From the moment it is kept, nothing that it reaches is handed over.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.core.audit import AuditEvent, EventKind, Origin, new_event_id, printable
+from broker.core.audit_search import AuditFilter
+from broker.core.credentials import Exchange
+from broker.core.entitlements import Account
+from broker.core.errors import BrokerError, Fault, NothingToRevoke, RolePolicyRefused, SettingsInvalid
+from broker.core.issuance import ErrandPorts, ErrandRequest, enter_own_role
+from broker.core.live_sessions import began_at, every_running_session
+from broker.core.own_roles import OwnRoles
+from broker.core.ports import AuditLog, Clock, Revocations, RolePolicies, Sessions
+from broker.core.revocation import (
+    BY_ITSELF,
+    COVERED_FOR,
+    Asker,
+    Denials,
+    Revocation,
+    RevocationKind,
+    RolePart,
+    Target,
+    denials_of,
+    merged,
+    moment_of,
+    pruned,
+    read_policy,
+    write_policy,
+)
+
+LONGEST_PURPOSE: Final = 200
+"""Characters of why a revocation was asked for; the rest is cut off."""
+
+# A role that cannot be changed is tried again after so long, twice that, and so on.
+_FIRST_PAUSE: Final = timedelta(seconds=15)
+_LONGEST_PAUSE: Final = timedelta(minutes=15)
+# One worker at a time changes the roles of an account. Longer than all tries of one round take.
+_CLAIMED_FOR: Final = timedelta(minutes=5)
+_MOST_PARTS: Final = 200
+# From the answer of STS to the record of it: a write to the database, and whatever keeps a process waiting.
+_UNDER_WAY: Final = timedelta(minutes=3)
+# The session policy of an errand names its roles, and STS takes 2,048 characters; the actions take 150.
+_MOST_CHARACTERS_OF_ROLES: Final = 1_700
+_MOST_LOOKED_THROUGH: Final = 200
+# Others who write the same policy at the same time put an end to it after a few rounds, or somebody else writes it too.
+_MOST_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RevokingPorts:
+    """What revoking needs.
+
+    Attributes:
+        accounts: those of the entitlements file, by their twelve digits.
+        in_aws: how AWS is told; None where ``[own_roles]`` does not say.
+    """
+
+    audit: AuditLog
+    revocations: Revocations
+    sessions: Sessions
+    clock: Clock
+    accounts: Callable[[], Mapping[str, Account]]
+    in_aws: InAws | None
+
+
+@dataclass(frozen=True, slots=True)
+class InAws:
+    """How AWS is told to deny."""
+
+    errands: ErrandPorts
+    own_roles: OwnRoles
+    role_policies: RolePolicies
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a revocation would do.
+
+    Attributes:
+        sessions: those that run and would end, each as the event that says it was issued.
+        roles: what would be denied in AWS, by the ARN of the role.
+        portal_of: the immutable id of the person who would be signed out of the portal; None for nobody.
+    """
+
+    target: Target
+    sessions: tuple[AuditEvent, ...]
+    before: datetime
+    roles: Mapping[str, Denials]
+    portal_of: str | None
+
+
+def find_target(kind: RevocationKind, text: str, audit: AuditLog, now: datetime) -> Target:
+    """What is meant.
+
+    Args:
+        kind: of what.
+        text: a whole username or immutable id; a session's id or access key id; an entitlement's id; twelve digits.
+        audit: knows whoever was here; the directory may have forgotten them.
+        now: aware, UTC.
+
+    Raises:
+        NothingToRevoke: nobody has that name, or no such session runs.
+        AuditUnavailable: no answer.
+    """
+    match kind:
+        case RevocationKind.PERSON:
+            person = _event_of_person(text, audit)
+            return Target(kind, person.principal_id or "", person.principal_username or "", person.principal_id)
+        case RevocationKind.SESSION:
+            for which in (AuditFilter(grant_id=text), AuditFilter(access_key_id=text)):
+                for session in every_running_session(audit, which, now):
+                    name = session.principal_username or ""
+                    return Target(kind, session.grant_id or "", name, session.principal_id, session.role)
+        case RevocationKind.ENTITLEMENT | RevocationKind.ACCOUNT:
+            target = Target(kind, text, text)
+            if any(sessions_of(target, audit, now)):
+                return target
+    raise NothingToRevoke
+
+
+def _event_of_person(text: str, audit: AuditLog) -> AuditEvent:
+    """The latest event of the person with that very name or id."""
+    for event in audit.search(AuditFilter(person=text), limit=_MOST_LOOKED_THROUGH).events:
+        named = (event.principal_username or "").casefold() == text.casefold() or event.principal_id == text
+        if named and event.principal_id is not None and event.principal_username is not None:
+            return event
+    raise NothingToRevoke
+
+
+def sessions_of(target: Target, audit: AuditLog, now: datetime) -> Iterator[AuditEvent]:
+    """The sessions that run and are meant.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    match target.kind:
+        case RevocationKind.PERSON:
+            which = AuditFilter(person=target.id)
+        case RevocationKind.SESSION:
+            which = AuditFilter(person=target.principal_id)
+        case RevocationKind.ENTITLEMENT:
+            which = AuditFilter(entitlement=target.id)
+        case RevocationKind.ACCOUNT:
+            which = AuditFilter(account=target.id)
+    for session in every_running_session(audit, which, now):
+        # The filter takes a part of a username too; and of a session, the policy can only mean its name and role.
+        if target.principal_id in {None, session.principal_id} and target.role in {None, session.role}:
+            yield session
+
+
+def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
+    """What would be done; nothing is.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    now = ports.clock()
+    sessions = tuple(sessions_of(target, ports.audit, now))
+    before = moment_of(now, sessions)
+    return Plan(target, sessions, before, denials_of(target, sessions, before), target.principal_id)
+
+
+def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, ports: RevokingPorts) -> Revocation:
+    """Take back what is meant: the person's sign-ins at once, the AWS sessions as soon as IAM is told.
+
+    IAM is told by :func:`carry_out`, which the caller may wait for or leave to the workers.
+
+    Args:
+        target: from :func:`find_target`, just now.
+        asker: who asks.
+        purpose: why.
+        origin: of the request; None where there is none.
+        ports: the outside.
+
+    Raises:
+        AuditUnavailable: nothing was done, or what was done could not be recorded and is taken up again.
+        SessionsUnavailable: likewise.
+    """
+    now = ports.clock()
+    # 1. Decide from when on sessions are good again; those that run may have begun ahead of our clock.
+    before = moment_of(now, sessions_of(target, ports.audit, now))
+    words = printable(" ".join(purpose.split()))[:LONGEST_PURPOSE]
+    revocation = Revocation(secrets.token_hex(16), target, now, before, asker, words)
+    # 2. Record who asks for what, before anything is done.
+    _record(ports, _facts(revocation, origin), EventKind.REVOCATION_ASKED)
+    # 3. Keep it: from here on nothing that it reaches is handed over.
+    ports.revocations.add(revocation)
+    # 4. Sign the person out of the portal, everywhere.
+    if target.principal_id is not None:
+        ports.sessions.end_all(target.principal_id)
+        ended = AuditEvent(
+            kind=EventKind.SESSION_ENDED,
+            time=ports.clock(),
+            principal_id=target.principal_id,
+            principal_username=target.name,
+            revocation_id=revocation.id,
+            reason="revoked",
+        )
+        ports.audit.append(ended)
+    # 5. Look which sessions run now.
+    _plan_roles(revocation, ports)
+    return revocation
+
+
+def carry_out(ports: RevokingPorts) -> int:
+    """Bring the roles up to date whose turn it is, and forget what reaches nothing any more. Workers call it often.
+
+    Returns:
+        how many roles were changed.
+
+    Raises:
+        AuditUnavailable: what was done could not be recorded; it is taken up again.
+        SessionsUnavailable: the revocations cannot be read or changed.
+    """
+    now = ports.clock()
+    for revocation in ports.revocations.unplanned():
+        _plan_roles(revocation, ports)
+    ports.revocations.forget(now - COVERED_FOR)
+    if ports.in_aws is None:
+        return 0
+    by_errand: dict[tuple[str, str], list[RolePart]] = defaultdict(list)
+    for part in ports.revocations.due(now, limit=_MOST_PARTS):
+        by_errand[part.account, part.revocation.id].append(part)
+    return sum(_carry_out_claimed(account, parts, ports, ports.in_aws) for (account, _), parts in by_errand.items())
+
+
+def revoke_gone(
+    gone: Callable[[str], str | None], most_share: float, at_least: int, ports: RevokingPorts
+) -> tuple[Revocation, ...]:
+    """Revoke the sessions of people whom the directory no longer lets in, by itself.
+
+    Args:
+        gone: why the person of that immutable id is gone for good; None when they are not, or nobody can tell.
+        most_share: if more of the people than this were gone, and at least ``at_least`` of them, nothing is done: it
+            is a fault of the directory or of its settings rather than so many farewells.
+        at_least: see there.
+        ports: the outside.
+
+    Raises:
+        SettingsInvalid: too many were gone at once.
+        AuditUnavailable: no answer, or not written.
+        SessionsUnavailable: no answer.
+    """
+    latest: dict[str, AuditEvent] = {}
+    for session in every_running_session(ports.audit, AuditFilter(), ports.clock()):
+        if session.principal_id is not None:
+            latest.setdefault(session.principal_id, session)
+    people = {key: session.principal_username or "" for key, session in latest.items()}
+    found = {
+        key: why
+        for key, session in latest.items()
+        if not _is_revoked(session, ports) and (why := gone(key)) is not None
+    }
+    if len(found) >= at_least and len(found) > most_share * len(people):
+        raise SettingsInvalid(
+            Fault(
+                "own_roles.revoke_within",
+                f"{len(found)} of {len(people)} people with sessions would be gone from the directory: that looks like"
+                " a fault of the directory or of its settings, so no session was revoked",
+            )
+        )
+    return tuple(
+        revoke(Target(RevocationKind.PERSON, key, people[key], key), BY_ITSELF, why, None, ports)
+        for key, why in found.items()
+    )
+
+
+def _is_revoked(session: AuditEvent, ports: RevokingPorts) -> bool:
+    """Whether the person of that session, the latest of theirs, was revoked since it began."""
+    return any(
+        one.target.kind is RevocationKind.PERSON and one.target.id == session.principal_id
+        for one in ports.revocations.later_than(began_at(session))
+    )
+
+
+def _plan_roles(revocation: Revocation, ports: RevokingPorts) -> None:
+    """Note in which roles something has to be denied.
+
+    An issuance that was past its last look at the revocations when this one was kept is recorded a little later. So the
+    audit is looked at again until nothing of the kind can be under way.
+    """
+    now = ports.clock()
+    reached = [one for one in sessions_of(revocation.target, ports.audit, now) if began_at(one) < revocation.before]
+    is_last = now >= revocation.asked_at + _UNDER_WAY
+    roles = denials_of(revocation.target, reached, revocation.before)
+    ports.revocations.add_roles(revocation, roles, is_last=is_last)
+
+
+def _carry_out_claimed(account: str, parts: Sequence[RolePart], ports: RevokingPorts, in_aws: InAws) -> int:
+    work = f"role policies of {account}"
+    now = ports.clock()
+    if not ports.revocations.claim(work, now, now + _CLAIMED_FOR):
+        return 0
+    try:
+        return sum(_carry_out_errand(account, some, ports, in_aws) for some in _by_errand(parts))
+    finally:
+        ports.revocations.give_up(work, ports.clock())
+
+
+def _by_errand(parts: Sequence[RolePart]) -> Iterator[Sequence[RolePart]]:
+    """As many at once as one session policy holds."""
+    some: list[RolePart] = []
+    for part in parts:
+        if sum(len(one.role) for one in [*some, part]) > _MOST_CHARACTERS_OF_ROLES:
+            yield some
+            some = []
+        some.append(part)
+    yield some
+
+
+def _carry_out_errand(account: str, parts: Sequence[RolePart], ports: RevokingPorts, in_aws: InAws) -> int:
+    revocation = parts[0].revocation
+    ends = all(part.done_at is not None for part in parts)
+    try:
+        known = ports.accounts().get(account)
+        if known is None:
+            raise RolePolicyRefused("UnknownAccount", f"{account} is not in the entitlements file")
+        request = ErrandRequest(
+            asked_by=BY_ITSELF.principal if ends else revocation.asker.principal,
+            own_role=in_aws.own_roles.revoker_for(known, sorted({part.role for part in parts})),
+            revocation_id=revocation.id,
+        )
+        exchange = enter_own_role(request, in_aws.errands).exchange
+    except BrokerError as failure:
+        for part in parts:
+            _note_failed(part, failure, ports)
+        return 0
+    return sum(_carry_out_part(part, exchange, ports, in_aws) for part in parts)
+
+
+def _carry_out_part(part: RolePart, exchange: Exchange, ports: RevokingPorts, in_aws: InAws) -> int:
+    try:
+        _bring_up_to_date(part.role, exchange, ports, in_aws)
+    except BrokerError as failure:
+        _note_failed(part, failure, ports)
+        return 0
+    ends = part.reaches_nothing_at(ports.clock())
+    kind = EventKind.REVOCATION_PRUNED if ends else EventKind.REVOCATION_SUCCEEDED
+    _record(ports, _facts_of_part(part), kind)
+    if ends:
+        ports.revocations.remove(part)
+    else:
+        ports.revocations.note_done(part, ports.clock())
+    return 1
+
+
+def _bring_up_to_date(role: str, exchange: Exchange, ports: RevokingPorts, in_aws: InAws) -> None:
+    """Let the role deny what it denies already and what all revocations say; nothing that lives is let go.
+
+    Another worker, whose claim ran out while it stood still, could put an older policy in place of ours. It looks at
+    the revocations again after it has written, as we do, and finds ours among them.
+    """
+    for _ in range(_MOST_ROUNDS):
+        wanted = ports.revocations.denials_of(role)
+        document = in_aws.role_policies.read(exchange, role)
+        present = {} if document is None else read_policy(document)
+        denials = pruned(merged(present, wanted), ports.clock())
+        if not denials:
+            if document is not None:
+                in_aws.role_policies.delete(exchange, role)
+        elif document is None or write_policy(denials) != write_policy(present):
+            in_aws.role_policies.write(exchange, role, write_policy(denials))
+        if ports.revocations.denials_of(role) == wanted:
+            return
+    raise RolePolicyRefused("Changing", "revocations of this role keep coming")
+
+
+def _note_failed(part: RolePart, failure: BrokerError, ports: RevokingPorts) -> None:
+    _record(ports, _facts_of_part(part), EventKind.REVOCATION_REJECTED, reason=str(failure))
+    if part.reaches_nothing_at(ports.clock()):
+        # What may be left of it denies nobody anything, and goes with the next revocation of the role.
+        ports.revocations.remove(part)
+        return
+    pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << min(part.tries, 10)))
+    ports.revocations.note_failed(part, str(failure), ports.clock() + pause)
+
+
+def _facts(revocation: Revocation, origin: Origin | None = None) -> AuditEvent:
+    asker = revocation.asker
+    return AuditEvent(
+        kind=EventKind.REVOCATION_ASKED,
+        time=revocation.asked_at,
+        principal_id=asker.principal_id,
+        principal_username=asker.name,
+        source_address=origin.source_address if origin else None,
+        user_agent=origin.user_agent if origin else None,
+        reference_id=origin.reference_id if origin else None,
+        entitlement=revocation.target.id if revocation.target.kind is RevocationKind.ENTITLEMENT else None,
+        account=revocation.target.id if revocation.target.kind is RevocationKind.ACCOUNT else None,
+        role=revocation.target.role,
+        revocation_id=revocation.id,
+        revoked=str(revocation.target),
+        purpose=revocation.purpose or None,
+    )
+
+
+def _facts_of_part(part: RolePart) -> AuditEvent:
+    return replace(_facts(part.revocation), role=part.role, account=part.account)
+
+
+def _record(ports: RevokingPorts, facts: AuditEvent, kind: EventKind, *, reason: str | None = None) -> None:
+    ports.audit.append(replace(facts, kind=kind, id=new_event_id(), time=ports.clock(), reason=reason))

@@ -1,0 +1,607 @@
+"""Taking sessions back: who asked, what was done in which order, and what happens when something does not answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.entitlements import Use
+from broker.core.errors import (
+    AuditUnavailable,
+    BrokerError,
+    NothingToRevoke,
+    RolePolicyForeign,
+    RolePolicyRefused,
+    SessionsRevoked,
+    SessionsUnavailable,
+    SettingsInvalid,
+    TokenServiceUnavailable,
+)
+from broker.core.issuance import ErrandPorts, issue
+from broker.core.own_roles import REVOKER_ID, OwnRoles
+from broker.core.revocation import (
+    BY_ITSELF,
+    CLOCKS_DIFFER,
+    COVERED_FOR,
+    ITSELF,
+    WHOLE_ROLE,
+    Asker,
+    Revocation,
+    RevocationKind,
+    Subject,
+    SubjectKind,
+    Target,
+    read_policy,
+    write_policy,
+)
+from broker.core.revoking import (
+    LONGEST_PURPOSE,
+    InAws,
+    RevokingPorts,
+    carry_out,
+    find_target,
+    plan_revocation,
+    revoke,
+    revoke_gone,
+)
+from broker.core.sessions import SignInSession
+from tests.core.examples import ACCOUNT, NOW, entitlement
+from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside, request
+from tests.fakes import MemoryRolePolicies, principal_id
+
+ADMINISTRATOR = Asker("ada", principal_id(77))
+ROLE = entitlement().role_arn
+OTHER_ROLE = "arn:aws:iam::111122223333:role/path/Reports"
+HERS = Subject(SubjectKind.PERSON, HANAKO.principal.id)
+
+
+class Revoking:
+    """Somebody with a session, and whoever takes it back."""
+
+    def __init__(self, *, own_roles: bool = True) -> None:
+        reports = replace(entitlement(), id="reports", role_arn=OTHER_ROLE)
+        self.outside = Outside(entitlement(), reports)
+        self.role_policies = MemoryRolePolicies()
+        self.accounts = {ACCOUNT.id: ACCOUNT}
+        errands = ErrandPorts(
+            signer=self.outside.signer,
+            token_service=self.outside.token_service,
+            audit=self.outside.audit,
+            clock=self.outside.clock,
+            issuer="https://broker.example.com/saml/own-roles",
+        )
+        in_aws = InAws(errands, OwnRoles("federation-broker/Revoker", "broker-own"), self.role_policies)
+        self.ports = RevokingPorts(
+            audit=self.outside.audit,
+            revocations=self.outside.revocations,
+            sessions=self.outside.sessions,
+            clock=self.outside.clock,
+            accounts=lambda: self.accounts,
+            in_aws=in_aws if own_roles else None,
+        )
+
+    def issue(self, entitlement_id: str = "home") -> None:
+        issue(request(entitlement_id=entitlement_id), self.outside.issuance_ports())
+
+    def target(self, kind: RevocationKind = RevocationKind.PERSON, text: str = "hanako") -> Target:
+        return find_target(kind, text, self.outside.audit, self.outside.clock())
+
+    def revoke(self, kind: RevocationKind = RevocationKind.PERSON, text: str = "hanako") -> Revocation:
+        return revoke(self.target(kind, text), ADMINISTRATOR, "lost laptop", ORIGIN, self.ports)
+
+    def pass_time(self, **by: float) -> None:
+        self.outside.clock.advance(timedelta(**by))
+
+    def events(self, *kinds: EventKind) -> list[AuditEvent]:
+        return [event for event in self.outside.audit.events if event.kind in kinds]
+
+
+@pytest.fixture
+def revoking() -> Revoking:
+    made = Revoking()
+    made.issue()
+    made.pass_time(minutes=10)
+    return made
+
+
+def test_everything_is_recorded_with_who_asked_and_why(revoking: Revoking) -> None:
+    revocation = revoking.revoke()
+    assert carry_out(revoking.ports) == 1
+
+    [asked] = revoking.events(EventKind.REVOCATION_ASKED)
+    assert (asked.principal_username, asked.principal_id) == ("ada", ADMINISTRATOR.principal_id)
+    assert (asked.purpose, asked.source_address) == ("lost laptop", ORIGIN.source_address)
+    assert asked.revoked == f"person hanako ({HANAKO.principal.id})"
+    kinds = [event.kind for event in revoking.outside.audit.events if event.revocation_id == revocation.id]
+    assert kinds == [
+        EventKind.REVOCATION_ASKED,
+        EventKind.SESSION_ENDED,
+        EventKind.ISSUANCE_INTENDED,
+        EventKind.ISSUANCE_SUCCEEDED,
+        EventKind.REVOCATION_SUCCEEDED,
+    ]
+    [done] = revoking.events(EventKind.REVOCATION_SUCCEEDED)
+    assert (done.role, done.account, done.principal_username) == (ROLE, ACCOUNT.id, "ada")
+
+
+def test_the_role_denies_what_began_before_and_nothing_later(revoking: Revoking) -> None:
+    asked_at = revoking.outside.clock()
+    revoking.revoke()
+    carry_out(revoking.ports)
+
+    assert read_policy(revoking.role_policies.documents[ROLE]) == {HERS: asked_at + CLOCKS_DIFFER}
+
+
+def test_aws_is_told_by_an_errand_of_the_administrator_narrowed_to_that_role(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+
+    grant, policy = revoking.outside.token_service.exchanged[-1]
+    assert grant.principal.id == ADMINISTRATOR.principal_id
+    assert grant.role_arn == "arn:aws:iam::111122223333:role/federation-broker/Revoker"
+    assert grant.saml_provider_arn == "arn:aws:iam::111122223333:saml-provider/broker-own"
+    assert (grant.use, grant.duration) == (Use.ERRAND, timedelta(minutes=15))
+    assert policy is not None
+    assert policy.json == (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:GetRolePolicy","iam:PutRolePolicy",'
+        f'"iam:DeleteRolePolicy"],"Resource":"{ROLE}"}}]}}'
+    )
+    claims = revoking.outside.signer.signed[-1]
+    assert claims.issuer == "https://broker.example.com/saml/own-roles"
+    [intended] = [event for event in revoking.events(EventKind.ISSUANCE_INTENDED) if event.use == Use.ERRAND]
+    assert (intended.entitlement, intended.principal_username) == (REVOKER_ID, "ada")
+
+
+def test_an_errand_is_no_session_that_anybody_has(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+
+    for kind, text in ((RevocationKind.ENTITLEMENT, REVOKER_ID), (RevocationKind.PERSON, "ada")):
+        target = Target(kind, text, text)
+        assert plan_revocation(target, revoking.ports).sessions == ()
+
+
+def test_the_person_is_signed_out_of_the_portal(revoking: Revoking) -> None:
+    now = revoking.outside.clock()
+    session = SignInSession("0" * 64, HANAKO.principal.id, now, now)
+    revoking.outside.sessions.create(session, revoking.outside.limits)
+    revoking.revoke()
+
+    assert revoking.outside.sessions.kept == {}
+    [ended] = revoking.events(EventKind.SESSION_ENDED)
+    assert (ended.principal_id, ended.principal_username) == (HANAKO.principal.id, "hanako")
+
+
+@pytest.mark.parametrize("kind", [RevocationKind.ENTITLEMENT, RevocationKind.ACCOUNT])
+def test_what_is_not_about_a_person_signs_nobody_out(revoking: Revoking, kind: RevocationKind) -> None:
+    revoking.revoke(kind, {RevocationKind.ENTITLEMENT: "home", RevocationKind.ACCOUNT: ACCOUNT.id}[kind])
+    assert revoking.events(EventKind.SESSION_ENDED) == []
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(revoking: Revoking) -> None:
+    revoking.issue("reports")
+    before = len(revoking.outside.audit.events)
+    plan = plan_revocation(revoking.target(), revoking.ports)
+
+    assert plan.portal_of == HANAKO.principal.id
+    assert set(plan.roles) == {ROLE, OTHER_ROLE}
+    assert set(plan.roles[ROLE]) == {HERS}
+    assert len(plan.sessions) == 2
+    assert len(revoking.outside.audit.events) == before
+    assert revoking.outside.revocations.kept == {}
+
+
+def test_one_session_means_its_person_in_its_role(revoking: Revoking) -> None:
+    revoking.issue("reports")
+    [first, *_] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    assert first.grant_id is not None
+    assert first.access_key_id is not None
+    target = revoking.target(RevocationKind.SESSION, first.grant_id)
+
+    assert target == revoking.target(RevocationKind.SESSION, first.access_key_id)
+    assert str(target) == f"session hanako ({first.grant_id})"
+    plan = plan_revocation(target, revoking.ports)
+    assert {role: set(denials) for role, denials in plan.roles.items()} == {
+        ROLE: {Subject(SubjectKind.SESSION_NAME, "hanako")}
+    }
+
+
+def test_an_account_means_its_roles_whole(revoking: Revoking) -> None:
+    plan = plan_revocation(revoking.target(RevocationKind.ACCOUNT, ACCOUNT.id), revoking.ports)
+    assert {role: set(denials) for role, denials in plan.roles.items()} == {ROLE: {WHOLE_ROLE}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (RevocationKind.PERSON, "nobody"),
+        (RevocationKind.PERSON, "hana"),
+        (RevocationKind.SESSION, "f" * 32),
+        (RevocationKind.ENTITLEMENT, "nothing"),
+        (RevocationKind.ACCOUNT, "999999999999"),
+    ],
+)
+def test_what_there_is_not_cannot_be_revoked(revoking: Revoking, kind: RevocationKind, text: str) -> None:
+    with pytest.raises(NothingToRevoke):
+        revoking.target(kind, text)
+
+
+def test_a_person_is_found_by_the_immutable_id_too(revoking: Revoking) -> None:
+    assert revoking.target(text=HANAKO.principal.id) == revoking.target(text="HANAKO")
+
+
+# --- what is issued meanwhile
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (RevocationKind.PERSON, "hanako"),
+        (RevocationKind.ENTITLEMENT, "home"),
+        (RevocationKind.ACCOUNT, ACCOUNT.id),
+    ],
+)
+def test_a_session_that_would_be_denied_is_not_handed_over_and_the_person_is_told_to_wait(
+    revoking: Revoking, kind: RevocationKind, text: str
+) -> None:
+    revoking.revoke(kind, text)
+    with pytest.raises(SessionsRevoked) as refused:
+        revoking.issue()
+    assert refused.value.wait == CLOCKS_DIFFER
+    assert revoking.outside.audit.events[-1].kind is EventKind.ISSUANCE_REJECTED
+
+    revoking.pass_time(seconds=CLOCKS_DIFFER.total_seconds())
+    revoking.issue()
+    assert len(revoking.events(EventKind.ISSUANCE_SUCCEEDED)) == 2
+
+
+def test_one_session_stops_its_person_in_its_role_alone(revoking: Revoking) -> None:
+    [issued] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    revoking.revoke(RevocationKind.SESSION, issued.grant_id or "")
+
+    revoking.issue("reports")
+    with pytest.raises(SessionsRevoked):
+        revoking.issue()
+
+
+def test_a_session_that_began_too_early_by_the_clock_of_sts_is_not_handed_over(revoking: Revoking) -> None:
+    revoking.revoke()
+    revoking.pass_time(seconds=CLOCKS_DIFFER.total_seconds())
+    ports = revoking.outside.issuance_ports()
+    behind = revoking.outside.token_service.clock
+    revoking.outside.token_service.clock = lambda: behind() - timedelta(seconds=2)
+
+    with pytest.raises(SessionsRevoked) as refused:
+        issue(request(), ports)
+    assert refused.value.wait == timedelta(seconds=1)
+
+
+def test_without_an_answer_about_revocations_nothing_is_handed_over(revoking: Revoking) -> None:
+    revoking.outside.revocations.down = True
+    with pytest.raises(SessionsUnavailable):
+        revoking.issue()
+    assert revoking.outside.audit.events[-1].kind is EventKind.ISSUANCE_REJECTED
+
+
+def test_an_issuance_that_was_recorded_late_is_reached_all_the_same(revoking: Revoking) -> None:
+    audit = revoking.outside.audit
+    late = audit.events.pop()
+    audit.events.append(
+        AuditEvent(
+            kind=EventKind.LOGIN_SUCCEEDED, time=NOW, principal_id=late.principal_id, principal_username="hanako"
+        )
+    )
+    revoking.revoke()
+    assert revoking.outside.revocations.by_role == {}
+    audit.events.append(late)
+
+    assert carry_out(revoking.ports) == 1
+    assert list(revoking.role_policies.documents) == [ROLE]
+
+
+def test_after_a_while_nobody_looks_again_where_the_sessions_run(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    assert len(revoking.outside.revocations.unplanned()) == 1
+    revoking.pass_time(minutes=3)
+    carry_out(revoking.ports)
+
+    assert revoking.outside.revocations.unplanned() == []
+
+
+def test_a_session_of_later_is_not_taken_for_one_of_those(revoking: Revoking) -> None:
+    revoking.revoke()
+    revoking.pass_time(seconds=10)
+    revoking.issue("reports")
+    carry_out(revoking.ports)
+
+    assert list(revoking.role_policies.documents) == [ROLE]
+
+
+# --- failures
+
+
+def failing(role: str, failure: BrokerError) -> Revoking:
+    made = Revoking()
+    for one in ("home", "reports"):
+        made.issue(one)
+    made.role_policies.refuses[role] = failure
+    made.revoke()
+    return made
+
+
+def test_a_role_that_cannot_be_changed_is_reported_tried_again_and_keeps_no_other_back() -> None:
+    revoking = failing(OTHER_ROLE, RolePolicyRefused("AccessDenied", "not authorized"))
+    assert carry_out(revoking.ports) == 1
+
+    [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
+    assert rejected.role == OTHER_ROLE
+    assert rejected.reason == "IAM refused to change the role's policy: AccessDenied: not authorized"
+    [(_, parts)] = revoking.outside.revocations.newest(limit=5)
+    assert {part.role: part.problem for part in parts} == {ROLE: None, OTHER_ROLE: rejected.reason}
+    assert carry_out(revoking.ports) == 0
+
+    revoking.role_policies.refuses.clear()
+    revoking.pass_time(seconds=15)
+    assert carry_out(revoking.ports) == 1
+    assert set(revoking.role_policies.documents) == {ROLE, OTHER_ROLE}
+    assert all(part.done_at for part in revoking.outside.revocations.by_role.values())
+
+
+def test_the_pauses_between_tries_grow_to_a_quarter_of_an_hour() -> None:
+    revoking = failing(OTHER_ROLE, RolePolicyForeign())
+    carry_out(revoking.ports)
+    pauses = []
+    for _ in range(9):
+        [part] = [one for one in revoking.outside.revocations.by_role.values() if one.role == OTHER_ROLE]
+        pause = part.next_try_at - revoking.outside.clock()
+        pauses.append(pause.total_seconds())
+        revoking.outside.clock.advance(pause)
+        carry_out(revoking.ports)
+    assert pauses == [15, 30, 60, 120, 240, 480, 900, 900, 900]
+
+
+def test_when_sts_does_not_answer_every_role_waits(revoking: Revoking) -> None:
+    revoking.revoke()
+    revoking.outside.token_service.fails = TokenServiceUnavailable("no answer from STS")
+    assert carry_out(revoking.ports) == 0
+
+    [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
+    assert rejected.reason == "no answer from STS"
+    revoking.outside.token_service.fails = None
+    revoking.pass_time(seconds=15)
+    assert carry_out(revoking.ports) == 1
+
+
+def test_an_account_that_the_entitlements_no_longer_have_is_reported(revoking: Revoking) -> None:
+    revoking.revoke()
+    revoking.accounts.clear()
+    carry_out(revoking.ports)
+
+    [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
+    assert "is not in the entitlements file" in (rejected.reason or "")
+
+
+def test_a_policy_that_somebody_else_wrote_is_left_as_it_is(revoking: Revoking) -> None:
+    revoking.role_policies.documents[ROLE] = "somebody's"
+    revoking.revoke()
+    carry_out(revoking.ports)
+
+    assert revoking.role_policies.documents[ROLE] == "somebody's"
+    assert revoking.events(EventKind.REVOCATION_SUCCEEDED) == []
+
+
+def test_without_a_record_nothing_is_done(revoking: Revoking) -> None:
+    target = revoking.target()
+    revoking.outside.failures["audit revocation.asked"] = AuditUnavailable("the database does not answer")
+    ports = replace(revoking.ports, audit=revoking.outside.witness("audit", revoking.outside.audit))
+    with pytest.raises(AuditUnavailable):
+        revoke(target, ADMINISTRATOR, "", None, ports)
+
+    assert revoking.outside.revocations.kept == {}
+
+
+def test_what_could_not_be_recorded_is_taken_up_again(revoking: Revoking) -> None:
+    revoking.revoke()
+    revoking.outside.failures["audit revocation.succeeded"] = AuditUnavailable("the database does not answer")
+    ports = replace(revoking.ports, audit=revoking.outside.witness("audit", revoking.outside.audit))
+    with pytest.raises(AuditUnavailable):
+        carry_out(ports)
+    assert list(revoking.role_policies.documents) == [ROLE]
+
+    assert carry_out(revoking.ports) == 1
+    assert [event.kind for event in revoking.outside.audit.events][-1] is EventKind.REVOCATION_SUCCEEDED
+
+
+def test_one_worker_at_a_time_changes_the_roles_of_an_account(revoking: Revoking) -> None:
+    revoking.revoke()
+    now = revoking.outside.clock()
+    work = f"role policies of {ACCOUNT.id}"
+    assert revoking.outside.revocations.claim(work, now, now + timedelta(minutes=5))
+
+    assert carry_out(revoking.ports) == 0
+    revoking.pass_time(minutes=5)
+    assert carry_out(revoking.ports) == 1
+    assert revoking.outside.revocations.claim(work, revoking.outside.clock(), revoking.outside.clock())
+
+
+def test_a_policy_that_is_there_is_never_lifted_and_one_that_says_it_all_is_not_written_again(
+    revoking: Revoking,
+) -> None:
+    others = Subject(SubjectKind.SESSION_NAME, "ken")
+    revoking.role_policies.documents[ROLE] = write_policy({others: NOW})
+    revoking.revoke()
+    carry_out(revoking.ports)
+    assert set(read_policy(revoking.role_policies.documents[ROLE])) == {others, HERS}
+
+    revoking.revoke()
+    carry_out(revoking.ports)
+    assert [call for call, _ in revoking.role_policies.calls] == ["read", "write", "read"]
+
+
+def test_a_revocation_that_comes_while_the_role_is_written_is_written_too(revoking: Revoking) -> None:
+    revoking.revoke()
+    written = revoking.role_policies.write
+    came: list[Revocation] = []
+
+    def write(exchange: object, role: str, document: str) -> None:
+        written(exchange, role, document)  # type: ignore[arg-type]  # passed on
+        if not came:
+            came.append(revoking.revoke(RevocationKind.ACCOUNT, ACCOUNT.id))
+
+    revoking.role_policies.write = write  # type: ignore[method-assign]  # the moment in between
+    carry_out(revoking.ports)
+    assert set(read_policy(revoking.role_policies.documents[ROLE])) == {WHOLE_ROLE}
+    assert [call for call, _ in revoking.role_policies.calls][:4] == ["read", "write", "read", "write"]
+
+
+def test_revocations_that_never_stop_coming_do_not_hold_a_worker_for_good(revoking: Revoking) -> None:
+    revoking.revoke()
+    written = revoking.role_policies.read
+
+    def read(exchange: object, role: str) -> str | None:
+        revoking.pass_time(seconds=1)
+        revoking.revoke()
+        return written(exchange, role)  # type: ignore[arg-type]  # passed on
+
+    revoking.role_policies.read = read  # type: ignore[method-assign]  # somebody who asks again and again
+    assert carry_out(revoking.ports) == 0
+    assert "keep coming" in (revoking.events(EventKind.REVOCATION_REJECTED)[0].reason or "")
+
+
+def test_many_roles_take_several_errands_that_each_fit_a_session_policy(revoking: Revoking) -> None:
+    revocation = revoking.revoke()
+    roles = [f"arn:aws:iam::111122223333:role/{'x' * 60}{number:02}" for number in range(40)]
+    denials = {role: {WHOLE_ROLE: revocation.before} for role in roles}
+    revoking.outside.revocations.add_roles(revocation, denials, is_last=True)
+
+    assert carry_out(revoking.ports) == 41
+    errands = [policy for grant, policy in revoking.outside.token_service.exchanged if grant.use is Use.ERRAND]
+    assert len(errands) == 3
+    assert all(policy and len(policy.json) <= 2048 for policy in errands)
+
+
+# --- the end
+
+
+def test_once_nothing_it_reaches_can_live_the_role_is_cleaned_up_by_the_broker_itself(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    assert carry_out(revoking.ports) == 1
+
+    assert revoking.role_policies.documents == {}
+    [pruned] = revoking.events(EventKind.REVOCATION_PRUNED)
+    assert pruned.role == ROLE
+    grant, _ = revoking.outside.token_service.exchanged[-1]
+    assert grant.principal is ITSELF
+    revoking.pass_time(seconds=1)
+    carry_out(revoking.ports)
+    assert revoking.outside.revocations.kept == {}
+
+
+def test_a_later_one_of_the_same_role_stays_when_an_earlier_goes(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.pass_time(hours=1)
+    revoking.issue()
+    revoking.pass_time(minutes=1)
+    revoking.revoke(RevocationKind.ACCOUNT, ACCOUNT.id)
+    carry_out(revoking.ports)
+    revoking.outside.clock.advance(COVERED_FOR - timedelta(minutes=30))
+    carry_out(revoking.ports)
+
+    assert set(read_policy(revoking.role_policies.documents[ROLE])) == {WHOLE_ROLE}
+
+
+def test_what_reaches_nothing_any_more_is_let_go_also_when_the_role_is_gone(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.role_policies.refuses[ROLE] = RolePolicyRefused("NoSuchEntity", "the role cannot be found")
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    carry_out(revoking.ports)
+
+    assert revoking.outside.revocations.by_role == {}
+
+
+def test_a_clean_role_is_not_touched_at_the_end(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.role_policies.documents.clear()
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    carry_out(revoking.ports)
+
+    assert revoking.role_policies.calls[-1] == ("read", ROLE)
+
+
+def test_without_a_revoker_the_portal_does_its_part_and_aws_is_not_told() -> None:
+    revoking = Revoking(own_roles=False)
+    revoking.issue()
+    revoking.revoke()
+
+    assert carry_out(revoking.ports) == 0
+    with pytest.raises(SessionsRevoked):
+        revoking.issue()
+
+
+def test_the_purpose_is_one_short_line_of_text(revoking: Revoking) -> None:
+    asked = revoke(revoking.target(), ADMINISTRATOR, "two\nlines \x1b[31m" + "x" * 500, None, revoking.ports)
+
+    assert asked.purpose.startswith("two lines \ufffd[31mxxx")
+    assert len(asked.purpose) == LONGEST_PURPOSE
+
+
+# --- by itself
+
+
+def test_people_who_are_gone_from_the_directory_are_revoked_once_by_the_broker_itself(revoking: Revoking) -> None:
+    [revoked] = revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)
+    carry_out(revoking.ports)
+
+    assert (revoked.asker, revoked.target.name) == (BY_ITSELF, "hanako")
+    [asked] = revoking.events(EventKind.REVOCATION_ASKED)
+    assert (asked.principal_username, asked.principal_id) == ("federation-broker", None)
+    assert asked.purpose == "the account is disabled"
+    assert revoking.outside.token_service.exchanged[-1][0].principal is ITSELF
+    assert revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports) == ()
+
+
+def test_people_who_are_there_are_left_alone(revoking: Revoking) -> None:
+    assert revoke_gone(lambda _id: None, 0.5, 5, revoking.ports) == ()
+
+
+def test_somebody_who_came_back_and_went_again_is_revoked_again(revoking: Revoking) -> None:
+    revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)
+    revoking.pass_time(minutes=1)
+    revoking.issue()
+
+    assert len(revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)) == 1
+
+
+def test_when_almost_everybody_seems_gone_nobody_is_revoked(revoking: Revoking) -> None:
+    with pytest.raises(SettingsInvalid, match="1 of 1 people"):
+        revoke_gone(lambda _id: "it is not in the directory", 0.5, 1, revoking.ports)
+    assert revoking.events(EventKind.REVOCATION_ASKED) == []
+
+
+def test_a_session_without_a_person_is_nobodys(revoking: Revoking) -> None:
+    nobodys = replace(revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0], id="f" * 32, grant_id=None, principal_id=None)
+    revoking.outside.audit.events.append(nobodys)
+    asked: list[str] = []
+
+    def gone(key: str) -> str | None:
+        asked.append(key)
+        return None
+
+    revoke_gone(gone, 0.5, 5, revoking.ports)
+    assert asked == [HANAKO.principal.id]
+
+
+def test_no_secret_of_an_errand_is_recorded(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    assert "secret/key" not in repr(revoking.outside.audit.events)
+    assert "token//" not in repr(revoking.outside.audit.events)
