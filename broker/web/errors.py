@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core import errors
-from broker.core.errors import BrokerError, SecondFactorCause
+from broker.core.errors import BrokerError, LoginCause, SecondFactorCause
 from broker.web.language import duration_words
 from broker.web.request_log import describe_exception, logger
 from broker.web.visit import visit
@@ -110,6 +110,26 @@ _SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
     SecondFactorCause.ENROLLED_MEANWHILE: lazy_gettext("Something was set up for your account meanwhile."),
     SecondFactorCause.TOO_MANY: lazy_gettext("You have as many as there may be. Remove one first."),
     SecondFactorCause.NAME_UNUSABLE: lazy_gettext("The name is empty or too long."),
+}
+
+_RUN_OUT: Final = Answer(
+    401,
+    lazy_gettext("Your password has run out"),
+    lazy_gettext("The password is right, but the directory asks for a new one first."),
+    lazy_gettext("Change it where you usually do, or ask your administrator. Then sign in with the new one."),
+)
+
+# The directory says these to nobody who does not know the password: only its owner learns of them. A disabled account
+# is not among them; whoever left learns no more from us than a stranger.
+_PROVED_ALL_THE_SAME: Final[Mapping[LoginCause, Answer]] = {
+    LoginCause.PASSWORD_EXPIRED: _RUN_OUT,
+    LoginCause.MUST_CHANGE_PASSWORD: _RUN_OUT,
+    LoginCause.ACCOUNT_EXPIRED: Answer(
+        401,
+        lazy_gettext("Your account has expired"),
+        lazy_gettext("The password is right, but the account was valid until a day that has passed."),
+        lazy_gettext("If you still need it, ask your administrator."),
+    ),
 }
 
 ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
@@ -473,7 +493,7 @@ class Shown:
 
 def shown(error: BrokerError) -> Shown:
     """What a person is told about that error, in their language."""
-    answer = ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
+    answer = _answer(error)
     fields = {**_fields(error), **_second_factor_fields(error)}
     return Shown(
         status=answer.status,
@@ -482,6 +502,12 @@ def shown(error: BrokerError) -> Shown:
         message=str(answer.message) % fields,
         advice=str(answer.advice),
     )
+
+
+def _answer(error: BrokerError) -> Answer:
+    if isinstance(error, errors.LoginRejected) and error.cause in _PROVED_ALL_THE_SAME:
+        return _PROVED_ALL_THE_SAME[error.cause]
+    return ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
 
 
 def _second_factor_fields(error: BrokerError) -> Mapping[str, str]:

@@ -53,6 +53,28 @@ def test_every_refusal_reads_the_same_and_only_the_audit_knows_why(
     assert event.reference_id in answer.text
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (LoginCause.PASSWORD_EXPIRED, "Your password has run out"),
+        (LoginCause.MUST_CHANGE_PASSWORD, "Your password has run out"),
+        (LoginCause.ACCOUNT_EXPIRED, "Your account has expired"),
+    ],
+)
+def test_who_proves_the_password_learns_what_has_run_out_and_nobody_else_does(state: LoginCause, words: str) -> None:
+    world = World(change_passwords=False)
+    world.directory.people[0].state = state
+
+    owner = world.browser().sign_in(HANAKO)
+    stranger = world.browser().sign_in(HANAKO, password="wrong")
+
+    assert (owner.status_code, stranger.status_code) == (401, 401)
+    assert words in owner.text
+    assert ONE_TEXT not in owner.text
+    assert words not in stranger.text
+    assert ONE_TEXT in stranger.text
+
+
 HOSTILE_NAMES = (
     "*",
     ")(",
