@@ -24,6 +24,7 @@ from broker.web import (
     language,
     password,
     request_log,
+    revocations_view,
     saml,
     second_factor,
     sessions_view,
@@ -82,6 +83,7 @@ def create_app(portal: Portal) -> Flask:
         holds_view,
         keys_view,
         sessions_view,
+        revocations_view,
         saml,
         health,
     ):

@@ -206,6 +206,7 @@ class Broker:
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,
+            revoking=self.revoking.ports(),
             contact=settings.contact,
             company=settings.company,
             form_action_origins=self.endpoints.form_action_origins(),

@@ -159,6 +159,21 @@ class Revoking:
         return None
 
 
+def ports_without_aws(database: Database, clock: Clock) -> RevokingPorts:
+    """What a command needs that asks for a revocation and leaves it to the serving broker to tell AWS.
+
+    So no command has to be able to read the key of the broker's own roles.
+    """
+    return RevokingPorts(
+        audit=SqlAuditLog(database),
+        revocations=SqlRevocations(database),
+        sessions=SqlSessions(database),
+        clock=clock,
+        accounts=dict,
+        in_aws=None,
+    )
+
+
 def _carry_out(ports: RevokingPorts) -> None:
     changed = carry_out(ports)
     if changed:

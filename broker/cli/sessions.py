@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+import pwd
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,14 +17,22 @@ import click
 from broker.adapters.database import migrations
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
+from broker.adapters.database.revocations import SqlRevocations
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.audit import AuditEvent, canonical_time
 from broker.core.audit_search import AuditFilter
+from broker.core.errors import Fault, RolePolicyTooLong, SettingsInvalid
 from broker.core.live_sessions import began_at, every_running_session
+from broker.core.revocation import POLICY_NAME, Asker, Denials, RevocationKind, RolePart, write_policy
+from broker.core.revoking import Plan, RevokingPorts, ended_among, find_target, plan_revocation, revoke
 from broker.resources import resource
+from broker.revoking import ports_without_aws
 from broker.settings import Settings, load_settings, settings_path
 
+# The serving broker looks every few seconds, and a try may take as long as STS and IAM do.
+_WAIT_SECONDS: Final = 45.0
+_LOOK_EVERY_SECONDS: Final = 0.5
 _TO_THE_SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -48,8 +60,125 @@ def sessions_list(
     """List the AWS sessions that were issued and have not ended, the latest first."""
     which = AuditFilter(person=person, entitlement=entitlement, account=account, bucket=bucket)
     with database_of(load_settings(settings_path(settings_file))) as database:
-        found = every_running_session(SqlAuditLog(database), which, utc_now())
-        _echo_json(found) if as_json else _echo_table(found)
+        found = tuple(every_running_session(SqlAuditLog(database), which, utc_now()))
+        ended = ended_among(found, SqlRevocations(database))
+    if as_json:
+        for session in found:
+            click.echo(json.dumps({**session_record(session), "ended": session.id in ended}))
+    elif found:
+        _echo_table(found, ended)
+    else:
+        click.echo("No session is running.")
+
+
+@sessions.command("revoke")
+@click.option("--person", help="A whole username, or a directory id: all of their sessions, in the portal too.")
+@click.option("--session", help="A session's id, or its access key id: of its person, in its role.")
+@click.option("--entitlement", help="Its id: all sessions of it.")
+@click.option("--account", help="Twelve digits: all sessions in it.")
+@click.option("--reason", default="", help="Why; goes into the audit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be ended and denied, and do nothing.")
+@click.option("--yes", is_flag=True, help="Confirm without being asked.")
+@with_settings
+@reporting
+def sessions_revoke(
+    reason: str,
+    dry_run: bool,  # noqa: FBT001 - click passes it by name
+    yes: bool,  # noqa: FBT001 - as above
+    settings_file: Path | None,
+    **targets: str | None,
+) -> None:
+    """End sessions: of one PERSON, one SESSION, one ENTITLEMENT or one ACCOUNT.
+
+    The person's sign-ins to the portal end at once. The serving broker tells AWS within seconds, and goes on trying
+    where it cannot; this command waits for it. It exits 0 when all of them have ended, 1 when not.
+    """
+    given = {RevocationKind(name): text for name, text in targets.items() if text}
+    if len(given) != 1:
+        raise click.UsageError("say one of --person, --session, --entitlement and --account")
+    [(kind, text)] = given.items()
+    settings = load_settings(settings_path(settings_file))
+    tells_aws = bool(settings.own_roles.revoker)
+    with database_of(settings) as database:
+        ports = ports_without_aws(database, utc_now)
+        target = find_target(kind, text, ports.audit, utc_now())
+        plan = plan_revocation(target, ports)
+        _echo_plan(plan, tells_aws=tells_aws, whole=dry_run or not tells_aws)
+        if dry_run:
+            click.echo("Nothing was done.")
+            return
+        _ask(yes=yes)
+        asker = Asker(f"operator {pwd.getpwuid(os.getuid()).pw_name}")
+        revocation = revoke(target, asker, reason, None, ports)
+        click.echo(f"Revocation {revocation.id} is recorded.")
+        if plan.portal_of is not None:
+            click.echo(f"{target.name} is signed out of the portal.")
+        if tells_aws and not _wait(revocation.id, ports):
+            sys.exit(1)
+
+
+def _ask(*, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        message = "nothing was changed: it has to be confirmed, and nobody is here to ask"
+        raise SettingsInvalid(Fault("--yes", message))
+    click.confirm("End them now?", abort=True)
+
+
+def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
+    count = len(plan.sessions)
+    click.echo(f"{plan.target}: {count} AWS session{'' if count == 1 else 's'}")
+    if plan.sessions:
+        _echo_table(plan.sessions, frozenset())
+    if plan.portal_of is not None:
+        click.echo("The person is signed out of the portal in every browser.")
+    if not tells_aws and plan.sessions:
+        click.echo(
+            "own_roles.revoker is not set, so AWS is not told: these sessions go on until their end. To end them by"
+            f" hand, put this as the inline policy {POLICY_NAME} on each role:"
+        )
+    for role, denials in sorted(plan.roles.items()):
+        click.echo(f"{role} denies whatever began before {plan.before:{_TO_THE_SECOND}}")
+        if whole:
+            click.echo(f"  {_policy(denials)}")
+
+
+def _policy(denials: Denials) -> str:
+    try:
+        return write_policy(denials)
+    except RolePolicyTooLong as error:
+        return str(error)
+
+
+def _wait(revocation_id: str, ports: RevokingPorts) -> bool:
+    """Wait for the serving broker; whether every role denies what it has to."""
+    ends = time.monotonic() + _WAIT_SECONDS
+    told: set[tuple[str, str]] = set()
+    while True:
+        parts = ports.revocations.parts(revocation_id)
+        _echo_news(parts, told)
+        if all(part.done_at for part in parts):
+            return True
+        if time.monotonic() > ends:
+            waiting = ", ".join(part.role for part in parts if part.done_at is None)
+            click.echo(
+                f"broker: not ended yet: {waiting}; the serving broker (`broker serve`) goes on trying", err=True
+            )
+            return False
+        time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _echo_news(parts: Sequence[RolePart], told: set[tuple[str, str]]) -> None:
+    for part in parts:
+        news = "done" if part.done_at else part.problem
+        if news is None or (part.role, news) in told:
+            continue
+        told.add((part.role, news))
+        if part.done_at:
+            click.echo(f"{part.role} denies them.")
+        else:
+            click.echo(f"broker: {part.role}: {news}; tried again at {part.next_try_at:{_TO_THE_SECOND}}", err=True)
 
 
 @contextmanager
@@ -68,19 +197,12 @@ def database_of(settings: Settings) -> Iterator[Database]:
         database.dispose()
 
 
-def _echo_json(found: Iterable[AuditEvent]) -> None:
-    for session in found:
-        click.echo(json.dumps(session_record(session)))
-
-
-def _echo_table(found: Iterable[AuditEvent]) -> None:
+def _echo_table(found: Iterable[AuditEvent], ended: frozenset[str]) -> None:
     row = "{:<32}  {:<20}  {:<20}  {:<12}  {:<9}  {:<20}  {:<20}  {}"
-    count = 0
-    for count, session in enumerate(found, 1):
-        if count == 1:
-            click.echo(
-                row.format("session", "person", "entitlement", "account", "used for", "since", "until", "from").rstrip()
-            )
+    heads = ("session", "person", "entitlement", "account", "used for", "since", "until", "from")
+    click.echo(row.format(*heads))
+    for session in found:
+        until = session.expiry.strftime(_TO_THE_SECOND) if session.expiry else ""
         words = (
             session.grant_id,
             session.principal_username,
@@ -88,15 +210,13 @@ def _echo_table(found: Iterable[AuditEvent]) -> None:
             session.account,
             session.use,
             began_at(session).strftime(_TO_THE_SECOND),
-            session.expiry.strftime(_TO_THE_SECOND) if session.expiry else "",
+            "ended" if session.id in ended else until,
             session.source_address,
         )
         click.echo(row.format(*(word or "" for word in words)).rstrip())
-    if not count:
-        click.echo("No session is running.")
 
 
-def session_record(session: AuditEvent) -> dict[str, str | None]:
+def session_record(session: AuditEvent) -> Mapping[str, str | None]:
     """What is listed of a session; nothing in it is secret.
 
     Args:
@@ -114,6 +234,7 @@ def session_record(session: AuditEvent) -> dict[str, str | None]:
         "since": canonical_time(began_at(session)),
         "until": canonical_time(session.expiry) if session.expiry else None,
         "source_address": session.source_address,
+        "second_factor": session.second_factor,
         "access_key_id": session.access_key_id,
         "session_policy": session.session_policy,
         "policy_arns": session.policy_arns,

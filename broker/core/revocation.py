@@ -227,6 +227,22 @@ class Target:
             case RevocationKind.ACCOUNT:
                 return grant.entitlement.account.id == self.id
 
+    def means(self, session: AuditEvent) -> bool:
+        """Whether that session is one of those.
+
+        Args:
+            session: the event that says it was issued.
+        """
+        match self.kind:
+            case RevocationKind.PERSON:
+                return session.principal_id == self.id
+            case RevocationKind.SESSION:
+                return (session.principal_id, session.role) == (self.principal_id, self.role)
+            case RevocationKind.ENTITLEMENT:
+                return session.entitlement == self.id
+            case RevocationKind.ACCOUNT:
+                return session.account == self.id
+
 
 def denials_of(target: Target, sessions: Iterable[AuditEvent], before: datetime) -> Mapping[str, Denials]:
     """What has to be denied in AWS, by the ARN of the role.
@@ -293,6 +309,14 @@ class Revocation:
     before: datetime
     asker: Asker
     purpose: str
+
+    def reaches(self, session: AuditEvent) -> bool:
+        """Whether that session is one of those that are taken back.
+
+        Args:
+            session: the event that says it was issued.
+        """
+        return self.target.means(session) and began_at(session) < self.before
 
 
 @dataclass(frozen=True, slots=True)

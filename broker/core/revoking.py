@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -153,10 +153,8 @@ def sessions_of(target: Target, audit: AuditLog, now: datetime) -> Iterator[Audi
             which = AuditFilter(entitlement=target.id)
         case RevocationKind.ACCOUNT:
             which = AuditFilter(account=target.id)
-    for session in every_running_session(audit, which, now):
-        # The filter takes a part of a username too; and of a session, the policy can only mean its name and role.
-        if target.principal_id in {None, session.principal_id} and target.role in {None, session.role}:
-            yield session
+    # The filter takes a part of a username too.
+    yield from (session for session in every_running_session(audit, which, now) if target.means(session))
 
 
 def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
@@ -169,6 +167,27 @@ def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
     sessions = tuple(sessions_of(target, ports.audit, now))
     before = moment_of(now, sessions)
     return Plan(target, sessions, before, denials_of(target, sessions, before), target.principal_id)
+
+
+def ended_among(sessions: Iterable[AuditEvent], revocations: Revocations) -> frozenset[str]:
+    """The ids of those that AWS refuses by now.
+
+    Args:
+        sessions: that run, as the events that say they were issued.
+        revocations: the store.
+
+    Raises:
+        SessionsUnavailable: no answer.
+    """
+    known = revocations.newest(limit=_MOST_LOOKED_THROUGH)
+    return frozenset(
+        session.id
+        for session in sessions
+        if any(
+            revocation.reaches(session) and any(part.role == session.role and part.done_at for part in parts)
+            for revocation, parts in known
+        )
+    )
 
 
 def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, ports: RevokingPorts) -> Revocation:
@@ -291,7 +310,7 @@ def _plan_roles(revocation: Revocation, ports: RevokingPorts) -> None:
     audit is looked at again until nothing of the kind can be under way.
     """
     now = ports.clock()
-    reached = [one for one in sessions_of(revocation.target, ports.audit, now) if began_at(one) < revocation.before]
+    reached = [one for one in sessions_of(revocation.target, ports.audit, now) if revocation.reaches(one)]
     is_last = now >= revocation.asked_at + _UNDER_WAY
     roles = denials_of(revocation.target, reached, revocation.before)
     ports.revocations.add_roles(revocation, roles, is_last=is_last)

@@ -21,6 +21,7 @@ from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.ports import AuditLog, Clock, Sessions
 from broker.core.principal import Principal
+from broker.core.revoking import RevokingPorts
 from broker.core.sessions import SessionLimits
 
 SHORTEST_SECRET_KEY: Final = 32
@@ -44,6 +45,7 @@ class Portal:
         trusted_proxies: whose ``X-Forwarded-For`` counts.
         has_duty: whether a person has it; may raise DirectoryUnavailable, and GroupNotResolved when the configured
             group is not in the directory.
+        revoking: takes sessions back.
         contact: whom to ask for access; a mail address or any words.
         company: shown in the header; may be empty.
         form_action_origins: where a form of ours may end up after redirects (AWS sign-in and console), for the CSP.
@@ -69,6 +71,7 @@ class Portal:
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]
+    revoking: RevokingPorts
     contact: str
     company: str
     form_action_origins: tuple[str, ...]

@@ -15,6 +15,7 @@ from broker.core.audit import AuditEvent
 from broker.core.audit_search import AuditPage
 from broker.core.errors import Unavailable
 from broker.core.live_sessions import began_at, own_sessions, running_sessions
+from broker.core.revoking import ended_among
 from broker.web import access
 from broker.web.audit_query import Search, read_search
 from broker.web.cards import entitlement_names
@@ -41,6 +42,7 @@ class ShownSession:
         name: of its entitlement; its id where the file no longer has it.
         words: what its session policy allows; empty where it has none.
         policy_arns: managed policies that narrow it.
+        has_ended: whether AWS refuses it by now, though its time is not over.
     """
 
     issued: AuditEvent
@@ -48,6 +50,7 @@ class ShownSession:
     name: str
     words: tuple[StatementWords, ...]
     policy_arns: tuple[str, ...]
+    has_ended: bool = False
 
 
 @blueprint.get(PATH)
@@ -85,12 +88,13 @@ def own() -> str:
     return _page(search, page, everybodys=False)
 
 
-def shown_session(issued: AuditEvent, names: Mapping[str, str]) -> ShownSession:
+def shown_session(issued: AuditEvent, names: Mapping[str, str], *, has_ended: bool = False) -> ShownSession:
     """The session of that event with its words.
 
     Args:
         issued: the event that says it was issued.
         names: of entitlements, by their ids.
+        has_ended: whether AWS refuses it by now.
     """
     return ShownSession(
         issued=issued,
@@ -98,6 +102,7 @@ def shown_session(issued: AuditEvent, names: Mapping[str, str]) -> ShownSession:
         name=names.get(issued.entitlement or "", issued.entitlement or ""),
         words=policy_words(issued.session_policy) if issued.session_policy else (),
         policy_arns=tuple(json.loads(issued.policy_arns)) if issued.policy_arns else (),
+        has_ended=has_ended,
     )
 
 
@@ -110,11 +115,11 @@ def known_names() -> Mapping[str, str]:
 
 
 def _page(search: Search, page: AuditPage, *, everybodys: bool) -> str:
-    names = known_names()
+    names, ended = known_names(), ended_among(page.events, current_portal().revoking.revocations)
     return render_template(
         "live_sessions.html",
         search=search,
-        sessions=[shown_session(event, names) for event in page.events],
+        sessions=[shown_session(event, names, has_ended=event.id in ended) for event in page.events],
         everybodys=everybodys,
         older=search.address(page.older) if page.older else None,
         newest=search.address() if search.older else None,

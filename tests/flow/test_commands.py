@@ -44,6 +44,7 @@ def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         ["doctor", "aws"],
         ["db", "upgrade"],
         ["sessions", "list"],
+        ["sessions", "revoke"],
         ["audit", "verify"],
         ["audit", "export"],
         ["audit", "key", "new"],

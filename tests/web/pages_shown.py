@@ -9,7 +9,7 @@ from datetime import timedelta
 from werkzeug.test import TestResponse
 
 from broker.core.audit import EventKind
-from broker.core.errors import LoginCause
+from broker.core.errors import LoginCause, RolePolicyRefused
 from broker.core.key_rollover import KeyState, ProviderState
 from broker.core.throttle import Budget, BudgetKind
 from tests.fakes import person_named
@@ -213,6 +213,34 @@ def the_live_sessions(world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/sessions")
 
 
+def sessions_about_to_be_ended(world: World, browser: Browser) -> TestResponse:
+    the_live_sessions(world, browser)
+    return browser.get(f"/admin/sessions/revoke?person={KEN.principal.id}")
+
+
+def sessions_of_an_account_about_to_be_ended(world: World, browser: Browser) -> TestResponse:
+    the_live_sessions(world, browser)
+    return browser.get(f"/admin/sessions/revoke?account={WORKBENCH.id}")
+
+
+def ended_sessions(world: World, browser: Browser) -> TestResponse:
+    the_live_sessions(world, browser)
+    world.role_policies.refuses["arn:aws:iam::444455556666:role/Operator"] = RolePolicyRefused("AccessDenied", "no")
+    browser.post("/admin/sessions/end", {"person": "ken", "purpose": "lost laptop"})
+    browser.post("/admin/sessions/end", {"entitlement": "home"})
+    return browser.get("/admin/sessions/revocations")
+
+
+def no_ended_session(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/sessions/revocations")
+
+
+def nothing_to_end(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.get("/admin/sessions/revoke?session=none")
+
+
 def no_live_session(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(ADA)
     return browser.get("/admin/sessions?account=999999999999&bucket=corp-home")
@@ -302,6 +330,11 @@ PAGES: tuple[Show, ...] = (
     nobody_held_back,
     the_live_sessions,
     no_live_session,
+    sessions_about_to_be_ended,
+    sessions_of_an_account_about_to_be_ended,
+    ended_sessions,
+    no_ended_session,
+    nothing_to_end,
     ones_own_live_sessions,
     the_signing_keys,
     signing_keys_in_a_rollover,

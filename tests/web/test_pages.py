@@ -12,7 +12,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page, expect
 
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template
-from broker.core.errors import LoginCause
+from broker.core.errors import LoginCause, RolePolicyRefused
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
 from tests.web.pages_shown import begin_rollover
@@ -174,6 +174,21 @@ def the_live_sessions(page: Page, portal: LivePortal) -> None:
         what.click()
 
 
+def sessions_about_to_be_ended(page: Page, portal: LivePortal) -> None:
+    the_live_sessions(page, portal)
+    page.click("text=ken >> nth=0")
+    page.goto(f"{portal.url}/admin/sessions/revoke?person=ken")
+    page.click("details.explanation > summary >> nth=0")
+
+
+def ended_sessions(page: Page, portal: LivePortal) -> None:
+    refused = RolePolicyRefused("AccessDenied", "not authorized to perform: iam:PutRolePolicy")
+    portal.world.role_policies.refuses["arn:aws:iam::444455556666:role/Operator"] = refused
+    sessions_about_to_be_ended(page, portal)
+    page.fill("#purpose", "The laptop was left on a train")
+    page.click("form[action='/admin/sessions/end'] button[type=submit]")
+
+
 def ones_own_live_sessions(page: Page, portal: LivePortal) -> None:
     credentials(page, portal)
     page.goto(f"{portal.url}/sessions")
@@ -212,6 +227,8 @@ PAGES: dict[Visit, str] = {
     an_empty_audit: ".empty",
     a_wrong_filter: "#until-fault",
     the_live_sessions: "tr.more details[open] .policy-words",
+    sessions_about_to_be_ended: "details.explanation[open] .code",
+    ended_sessions: ".outcome-bad",
     ones_own_live_sessions: "tr.more details[open] .policy-words",
     signing_keys_in_a_rollover: "#tell-1",
     an_error: ".error-status",

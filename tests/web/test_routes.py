@@ -32,6 +32,9 @@ CONTRACT = {
     "/account/second-factors/recovery-codes": {"POST"},
     "/account/second-factors/<factor_id>/remove": {"POST"},
     "/admin/sessions": {"GET"},
+    "/admin/sessions/revoke": {"GET"},
+    "/admin/sessions/end": {"POST"},
+    "/admin/sessions/revocations": {"GET"},
     "/sessions": {"GET"},
     "/saml/metadata": {"GET"},
     "/saml/sso": {"GET", "POST"},
@@ -80,6 +83,9 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
         "/account/second-factors/recovery-codes",
         "/account/second-factors/<factor_id>/remove",
         "/admin/sessions",
+        "/admin/sessions/revoke",
+        "/admin/sessions/end",
+        "/admin/sessions/revocations",
         "/sessions",
     }
 

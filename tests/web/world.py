@@ -31,10 +31,12 @@ from broker.core.entitlements import (
     WholeRoleScope,
 )
 from broker.core.errors import LoginCause
-from broker.core.issuance import IssuancePorts
+from broker.core.issuance import ErrandPorts, IssuancePorts
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport
 from broker.core.login import LoginPorts
+from broker.core.own_roles import OwnRoles
 from broker.core.principal import Principal
+from broker.core.revoking import InAws, RevokingPorts
 from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
@@ -48,6 +50,7 @@ from tests.fakes import (
     MemoryDirectory,
     MemoryEntitlements,
     MemoryRevocations,
+    MemoryRolePolicies,
     MemorySecondFactors,
     MemorySessions,
     MemorySigner,
@@ -180,6 +183,7 @@ class World:
         self.audit = MemoryAuditLog()
         self.sessions = MemorySessions()
         self.revocations = MemoryRevocations()
+        self.role_policies = MemoryRolePolicies()
         self.attempts = MemoryAttempts()
         self.factors = MemorySecondFactors()
         self.totp = PyotpCodes("Example Corporation")
@@ -244,6 +248,7 @@ class World:
                 "sealing_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
+                "revoking": self.revoking(own_roles=portal.pop("own_roles", True)),
                 "change_passwords": True,
                 "trusted_proxies": (ip_network("10.0.0.0/8"),),
                 "contact": "it-desk@example.com",
@@ -254,6 +259,25 @@ class World:
             },
         )
         self.app: Flask = create_app(self.portal)
+
+    def revoking(self, *, own_roles: bool = True) -> RevokingPorts:
+        """What takes sessions back; without own roles AWS is not told."""
+        errands = ErrandPorts(
+            signer=self.signer,
+            token_service=self.token_service,
+            audit=self.audit,
+            clock=self.clock,
+            issuer="http://localhost:8000/saml/own-roles",
+        )
+        in_aws = InAws(errands, OwnRoles("FederationBrokerRevoker", "federation-broker-own"), self.role_policies)
+        return RevokingPorts(
+            audit=self.audit,
+            revocations=self.revocations,
+            sessions=self.sessions,
+            clock=self.clock,
+            accounts=lambda: {account.id: account for account in (FILES, WORKBENCH)},
+            in_aws=in_aws if own_roles else None,
+        )
 
     def browser(self, language: str = "en") -> Browser:
         client = self.app.test_client()
