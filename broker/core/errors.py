@@ -36,7 +36,7 @@ class Refusal(BrokerError):
 
 
 class LoginCause(StrEnum):
-    """Why a sign-in was refused. The audit holds it; the person sees one text for all, but those that prove a password."""
+    """Why a sign-in was refused. The audit holds it; the person sees one text for all but a proved password."""
 
     EMPTY_USERNAME = "empty-username"
     EMPTY_PASSWORD = "empty-password"  # noqa: S105 - the name of a cause, not a password

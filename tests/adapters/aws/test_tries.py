@@ -273,6 +273,9 @@ class RegionalEndpoints:
     def signin(self, partition: Partition) -> str:
         raise AssertionError(partition)
 
+    def iam(self, partition: Partition) -> str:
+        raise AssertionError(partition)
+
     def form_action_origins(self) -> tuple[str, ...]:
         return ()
 
