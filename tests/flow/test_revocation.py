@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import ldap3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.flow.demo_process import Answer, Demo, PortalClient, running_demo
+from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.compose import accounts, compose, utc_now
+from broker.core.assertion import claims_for
+from broker.core.entitlements import authorize_errand
+from broker.core.revocation import ITSELF, POLICY_NAME
+from broker.settings import load_settings
+from tests.flow.demo_process import Answer, Demo, PortalClient, csrf_token, running_demo
 from tests.flow.test_commands import broker
 from tests.flow.test_journeys import s3_with
+from tests.sandbox.directory.clients import OPERATOR, ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -110,3 +119,166 @@ def test_a_running_client_is_refused_a_neighbours_is_not_and_a_new_sign_in_works
     again = demo.signed_in("alice")
     assert reads(s3_with(demo, issued(again)), "alice")
     assert not reads(hers, "alice")
+
+
+def test_the_audit_says_who_asked_why_and_what_was_done(demo: Demo) -> None:
+    issued(demo.signed_in("bob"), "falcon")
+    ended = sessions(demo, "revoke", "--entitlement", "falcon", "--reason", "a leaked key", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    revocation = ended.stdout.partition("Revocation ")[2].split()[0]
+    events = events_of(demo, revocation)
+
+    assert [event["kind"] for event in events] == [
+        "revocation.asked",
+        "issuance.intended",
+        "issuance.succeeded",
+        "revocation.succeeded",
+    ]
+    asked, _, entered, done = events
+    assert asked["principal_username"].startswith("operator ")
+    assert (asked["purpose"], asked["revoked"]) == ("a leaked key", "entitlement falcon")
+    assert (entered["use"], entered["role"]) == ("errand", "arn:aws:iam::444455556666:role/FederationBrokerRevoker")
+    assert entered["session_name"] == "federation-broker"
+    assert done["role"] == "arn:aws:iam::444455556666:role/FalconData"
+
+
+def test_a_dry_run_shows_the_policy_and_does_nothing(demo: Demo) -> None:
+    bob = s3_with(demo, issued(demo.signed_in("bob")))
+    shown = sessions(demo, "revoke", "--account", FILES_ACCOUNT, "--dry-run")
+
+    assert shown.returncode == 0, shown.stderr
+    assert '"Condition":{"DateLessThan":{"aws:TokenIssueTime":' in shown.stdout
+    assert "Nothing was done." in shown.stdout
+    assert reads(bob, "bob")
+
+
+def test_wrong_usage_and_nothing_to_end_are_told_apart(demo: Demo) -> None:
+    assert sessions(demo, "revoke").returncode == 2
+    assert sessions(demo, "revoke", "--person", "alice", "--account", FILES_ACCOUNT).returncode == 2
+    nobody = sessions(demo, "revoke", "--person", "nobody-at-all", "--yes")
+    assert (nobody.returncode, len(nobody.stderr.strip().splitlines())) == (1, 1)
+    asked = sessions(demo, "revoke", "--person", "alice")
+    assert asked.returncode == 1
+    assert "--yes" in asked.stderr
+
+
+def test_sessions_are_listed_for_people_and_for_programs(demo: Demo) -> None:
+    issued(demo.signed_in("hanako"))
+    table = sessions(demo, "list", "--person", "hanako")
+    lines = sessions(demo, "list", "--person", "hanako", "--json")
+
+    assert table.returncode == lines.returncode == 0
+    assert "home" in table.stdout
+    listed = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert {one["person"] for one in listed} == {"hanako"}
+    assert listed[0]["ended"] is False
+    assert "SessionToken" not in lines.stdout
+    assert "No session is running." in sessions(demo, "list", "--person", "nobody-at-all").stdout
+
+
+def test_one_role_of_three_that_cannot_be_changed_is_reported_and_done_once_it_can(demo: Demo) -> None:
+    erin = demo.signed_in("erin")
+    home = s3_with(demo, issued(erin))
+    issued(erin, "ops")
+    papers = s3_with(demo, issued(erin, "audit-papers"))
+    iam = iam_of(demo)
+    foreign = (
+        '{"Version":"2012-10-17","Statement":[{"Sid":"Ours","Effect":"Deny","Action":"s3:Nothing","Resource":"*"}]}'
+    )
+    iam.put_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME, PolicyDocument=foreign)
+    administrator = demo.signed_in("erin")
+    token = csrf_token(administrator.get("/admin/sessions/revoke?person=erin"))
+    administrator.post("/admin/sessions/end", {"csrf_token": token, "person": "erin", "purpose": "a drill"})
+
+    assert not reads(home, "erin")
+    assert papers.list_objects_v2(Bucket="corp-finance", Prefix="reports/audit/")["KeyCount"]
+    again = demo.signed_in("erin").get("/admin/sessions/revocations").text
+    assert "Not everywhere yet" in again
+    assert "was left as it is" in again
+    assert json.dumps(iam.get_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME)["PolicyDocument"])
+    iam.delete_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME)
+
+    def refused() -> bool:
+        try:
+            papers.list_objects_v2(Bucket="corp-finance", Prefix="reports/audit/")
+        except ClientError:
+            return True
+        return False
+
+    assert eventually(refused)
+    page = demo.signed_in("erin").get("/admin/sessions/revocations").text
+    assert "Not everywhere yet" not in page
+
+
+def test_the_revoker_can_take_nothing_but_what_it_is_for(demo: Demo) -> None:
+    """Its own credentials, got around the broker, as somebody would who stole its key."""
+    iam = as_revoker(demo)
+    anything = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: iam.put_role_policy(RoleName="FederationBrokerRevoker", PolicyName="x", PolicyDocument=anything),
+        lambda: iam.put_role_policy(RoleName="OrganizationAccountAccessRole", PolicyName="x", PolicyDocument=anything),
+        lambda: iam.delete_role_permissions_boundary(RoleName="StaffFiles"),
+        lambda: iam.update_assume_role_policy(RoleName="StaffFiles", PolicyDocument=anything),
+        lambda: iam.create_role(RoleName="New", AssumeRolePolicyDocument=anything),
+        iam.list_roles,
+    )
+    for attempt in attempts:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            attempt()
+    # What it can do to a role with a bound is bounded: nothing is reached that the role did not reach before.
+    iam.put_role_policy(RoleName="StaffFiles", PolicyName="wide", PolicyDocument=anything)
+    try:
+        hanako = s3_with(demo, issued(demo.signed_in("hanako")))
+        with pytest.raises(ClientError, match="AccessDenied"):
+            hanako.list_objects_v2(Bucket="corp-finance", Prefix="reports/")
+    finally:
+        iam.delete_role_policy(RoleName="StaffFiles", PolicyName="wide")
+
+
+def as_revoker(demo: Demo) -> IAMClient:
+    """IAM with the revoker's own rights, by an assertion of the key of the broker's own roles."""
+    settings = load_settings(demo.settings, environment={})
+    endpoints = LoopbackEndpoints(demo.described["aws_endpoint"], demo.described["signin_endpoint"])
+    in_aws = compose(settings, endpoints).revoking.ports().in_aws
+    assert in_aws is not None
+    account = next(one for one in accounts(settings) if one.id == FILES_ACCOUNT)
+    grant = authorize_errand(ITSELF, in_aws.own_roles.revoker_for(account, ["unused"]), utc_now())
+    claims = claims_for(grant, settings.own_entity_id, utc_now(), utc_now())
+    exchange = in_aws.errands.token_service.assume_role_with_saml(grant, in_aws.errands.signer.sign(claims), None)
+    return boto3.client(
+        "iam",
+        region_name="us-east-1",
+        endpoint_url=demo.described["aws_endpoint"],
+        aws_access_key_id=exchange.credentials.access_key_id,
+        aws_secret_access_key=exchange.credentials.secret_access_key.reveal(),
+        aws_session_token=exchange.credentials.session_token.reveal(),
+    )
+
+
+def disable(demo: Demo, username: str) -> None:
+    """As an operator of the directory would."""
+    directory = load_settings(demo.settings, environment={}).directory
+    tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=str(directory.ca_file))
+    operator: Any = ldap3.Connection(
+        ldap3.Server(directory.servers[0], tls=tls, get_info=ldap3.NONE), *OPERATOR, check_names=False, auto_bind=True
+    )
+    operator.search(ROOT, f"(sAMAccountName={username})")
+    [person] = [found["dn"] for found in operator.response if found["type"] == "searchResEntry"]
+    assert operator.modify(person, {"userAccountControl": [(ldap3.MODIFY_REPLACE, ["514"])]})
+
+
+def test_somebody_whose_account_is_disabled_loses_their_sessions_without_anybody_asking(demo: Demo) -> None:
+    hanako = s3_with(demo, issued(demo.signed_in("hanako")))
+    bob = s3_with(demo, issued(demo.signed_in("bob")))
+    assert reads(hanako, "hanako")
+    disable(demo, "hanako")
+
+    # The demo looks every half minute.
+    ends = time.monotonic() + 60
+    while reads(hanako, "hanako"):
+        assert time.monotonic() < ends, demo.log()[-2000:]
+        time.sleep(1)
+    assert reads(bob, "bob")
+    page = demo.signed_in("erin").get("/admin/sessions/revocations").text
+    assert "federation-broker" in page
+    assert "the directory says: disabled" in page
