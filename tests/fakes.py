@@ -42,7 +42,7 @@ from broker.core.login import PASSWORD_RUN_OUT
 from broker.core.ports import Candidate, Clock, Nobody
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart, merged
-from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, Method, Passkey, TotpSeed, no_grace
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.settling import LATEST_START, latest_end
@@ -731,7 +731,7 @@ class MemorySecondFactors:
             del self.enrolled[factor.id]
         self.codes = {code for code in self.codes if code[0] != principal_id}
         self._forget_browsers(principal_id)
-        self.asked[principal_id] = no_grace()
+        self.asked[principal_id] = NO_GRACE
         return len(theirs)
 
     def begin(self, token_hash: str, ceremony: Ceremony, value: Secret, until: datetime, now: datetime) -> Secret:

@@ -48,8 +48,8 @@ LONGEST_NAME: Final = 64
 # Scanning a code or finding a key takes minutes; what was begun holds so long.
 CEREMONY_LASTS: Final = timedelta(minutes=10)
 
-# Before any grace that could have begun.
-_NO_GRACE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# When somebody was first asked whose second factors were reset: before any grace that could go on.
+NO_GRACE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FactorKind(StrEnum):
@@ -194,11 +194,6 @@ def demand_of(mode: Mode, *, enrolled: bool, trusted: bool, enrol_by: datetime |
     if enrol_by is not None and now >= enrol_by:
         return Demand.ENROLMENT
     return Demand.NOTHING
-
-
-def no_grace() -> datetime:
-    """When somebody was first asked whose second factors were reset: they enrol at the next sign-in."""
-    return _NO_GRACE
 
 
 def step_at(moment: datetime) -> int:

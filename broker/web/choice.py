@@ -57,7 +57,8 @@ class Choice:
             "access": self.access,
             "destination": self.destination,
         }
-        return f"/?{urlencode({name: value for name, value in fields.items() if value})}#chosen"
+        # No fragment: with one, browsers do not set the focus to the form's button (HTML standard, "autofocus").
+        return f"/?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
 def read_choice(fields: Mapping[str, str]) -> Choice | None:

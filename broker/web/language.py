@@ -63,7 +63,10 @@ def duration_words(duration: timedelta) -> str:
     """``1 hour 30 minutes``, in the request's language."""
     minutes, seconds = divmod(int(duration.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
     parts = []
+    if days:
+        parts.append(ngettext("%(num)d day", "%(num)d days", days))
     if hours:
         parts.append(ngettext("%(num)d hour", "%(num)d hours", hours))
     if minutes:

@@ -263,6 +263,7 @@ ENTITLEMENT_FAULTS = [
     ({"tags": "{ A = 7 }"}, "tags.A: write the value as text"),
     ({"tags": '{ A = "R&D" }'}, "tags.A: AWS takes letters, digits, spaces and _.:/=+-@ in a tag value"),
     ({"tags": '{ A = "{" }'}, "tags.A: a brace stands for an attribute, as in {username}, and for nothing else"),
+    ({"second_factor": '"true"'}, "second_factor: write true or false, without quotes"),
     ({"transitive_tags": '["A"]'}, "transitive_tags[0]: there is no tag 'A'"),
     ({"transitive_tags": "[]"}, "transitive_tags: write a list of texts"),
     (

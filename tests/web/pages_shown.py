@@ -13,6 +13,7 @@ from broker.core.errors import LoginCause, RolePolicyRefused
 from broker.core.key_rollover import KeyState, ProviderState
 from broker.core.throttle import Budget, BudgetKind
 from tests.fakes import person_named
+from tests.web.second_factors import SEALED, code_now, give_app, give_passkey, prove
 from tests.web.world import (
     ADA,
     ADMINISTRATORS,
@@ -21,6 +22,7 @@ from tests.web.world import (
     KEN,
     KEY,
     NOBODY,
+    REQUIRED,
     STAFF,
     WORKBENCH,
     Browser,
@@ -300,7 +302,85 @@ def an_outage(world: World, browser: Browser) -> TestResponse:
     return browser.get("/")
 
 
+def a_second_step(world: World, browser: Browser) -> TestResponse:
+    give_app(world, HANAKO)
+    give_passkey(world, HANAKO)
+    world.ask_for_second_factors(replace(REQUIRED, trust_browser_for=timedelta(days=30)))
+    browser.sign_in(HANAKO)
+    return prove(browser, "000000")
+
+
+def a_password_asked_again(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    world.clock.advance(timedelta(minutes=10))
+    token = csrf_token(browser.get("/second-factor"))
+    return browser.client.post("/second-factor", data={"csrf_token": token, "password": "wrong"})
+
+
+def ones_own_second_factors(world: World, browser: Browser) -> TestResponse:
+    seed = give_app(world, HANAKO)
+    give_passkey(world, HANAKO)
+    browser.sign_in(HANAKO)
+    prove(browser, code_now(world, seed))
+    return browser.get("/account/second-factors")
+
+
+def a_second_factor_that_is_due(world: World, browser: Browser) -> TestResponse:
+    world.ask_for_second_factors(REQUIRED)
+    browser.sign_in(KEN)
+    assert browser.get("/account/second-factors").status_code == 200
+    return browser.get("/")
+
+
+def a_second_factor_that_has_to_be_set_up(world: World, browser: Browser) -> TestResponse:
+    world.ask_for_second_factors(replace(REQUIRED, grace=timedelta()))
+    browser.sign_in(KEN)
+    return browser.get("/account/second-factors")
+
+
+def an_app_to_set_up(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    token = csrf_token(browser.get("/account/second-factors/totp"))
+    form = {"csrf_token": token, "name": "Phone", "code": "000000"}
+    return browser.client.post("/account/second-factors/totp", data=form)
+
+
+def a_passkey_to_set_up(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    token = csrf_token(browser.get("/account/second-factors/passkey"))
+    form = {"csrf_token": token, "name": "Key", "credential": "{}"}
+    return browser.client.post("/account/second-factors/passkey", data=form)
+
+
+def recovery_codes(world: World, browser: Browser) -> TestResponse:
+    ones_own_second_factors(world, browser)
+    return browser.post("/account/second-factors/recovery-codes")
+
+
+def a_sealed_choice(world: World, browser: Browser) -> TestResponse:
+    world.entitlements.loaded = SEALED
+    browser.sign_in(KEN)
+    return browser.get("/?chosen=home&use=terminal&duration=900&scope=corp-home/ken/&access=read&destination=x")
+
+
+def second_factors_that_were_lost(world: World, browser: Browser) -> TestResponse:
+    give_app(world, HANAKO)
+    give_passkey(world, HANAKO)
+    browser.sign_in(ADA)
+    return browser.get("/admin/second-factors?username=hanako&reset")
+
+
 PAGES: tuple[Show, ...] = (
+    a_second_step,
+    a_password_asked_again,
+    ones_own_second_factors,
+    a_second_factor_that_is_due,
+    a_second_factor_that_has_to_be_set_up,
+    an_app_to_set_up,
+    a_passkey_to_set_up,
+    recovery_codes,
+    a_sealed_choice,
+    second_factors_that_were_lost,
     the_sign_in_page,
     a_refused_sign_in,
     a_sign_in_without_a_directory,

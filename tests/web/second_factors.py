@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from broker.core.credentials import Secret
 from broker.core.entitlements import Catalogue
-from broker.core.second_factor import Factor, FactorKind, TotpSeed, hash_recovery_code, step_at
+from broker.core.second_factor import Factor, FactorKind, Passkey, TotpSeed, hash_recovery_code, step_at
 from tests.fakes import Person
 from tests.web.world import HOME, LOGS, Browser, World, csrf_token
 
@@ -26,6 +26,13 @@ def give_app(world: World, person: Person, *, name: str = "Phone") -> Secret:
     code = RECOVERY_CODE.replace("-", "")
     world.factors.replace_recovery_codes(owner, [hash_recovery_code(b"r" * 32, owner, code)])
     return seed
+
+
+def give_passkey(world: World, person: Person, *, name: str = "Blue key", number: int = 1) -> None:
+    """Set up a passkey that nobody holds."""
+    owner = person.principal.id
+    factor = Factor(f"key-{number}-of-{person.principal.username}", owner, FactorKind.PASSKEY, name, world.clock())
+    world.factors.add(factor, Passkey(f"{owner}{number}".encode(), b"cose", 0), only_first=False)
 
 
 def code_now(world: World, seed: Secret, *, steps: int = 0) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from broker.core.errors import LoginCause, RolePolicyRefused
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
 from tests.web.pages_shown import begin_rollover
-from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, STAFF
+from tests.web.second_factors import RECOVERY_CODE, SEALED, give_app, give_passkey
+from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, REQUIRED, STAFF
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 DEMO_PEOPLE = (
@@ -208,7 +210,90 @@ def an_error(page: Page, portal: LivePortal) -> None:
 
 
 # Each with what shows that the browser is where it was sent.
+def second_step(page: Page, portal: LivePortal, *, trust: bool = True) -> None:
+    give_app(portal.world, KEN)
+    give_passkey(portal.world, KEN)
+    if trust:
+        portal.world.ask_for_second_factors(replace(REQUIRED, trust_browser_for=timedelta(days=30)))
+    sign_in(page, portal, KEN)
+
+
+def a_second_step(page: Page, portal: LivePortal) -> None:
+    second_step(page, portal)
+
+
+def a_refused_second_step(page: Page, portal: LivePortal) -> None:
+    second_step(page, portal)
+    page.fill("#code", "000000")
+    page.keyboard.press("Enter")
+
+
+def a_password_asked_again(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN)
+    portal.world.clock.advance(timedelta(minutes=10))
+    page.goto(f"{portal.url}/account/second-factors/totp")
+
+
+def ones_own_second_factors(page: Page, portal: LivePortal) -> None:
+    second_step(page, portal, trust=False)
+    give_passkey(portal.world, KEN, name="四半期の財務資料と添付書類の保管用キー（大阪支社経理部）" * 2, number=2)
+    page.fill("#code", RECOVERY_CODE)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cards")
+    page.goto(f"{portal.url}/account/second-factors")
+    page.click(".factors summary >> nth=1")
+
+
+def a_second_factor_that_is_due(page: Page, portal: LivePortal) -> None:
+    portal.world.ask_for_second_factors(REQUIRED)
+    sign_in(page, portal, KEN)
+
+
+def a_second_factor_that_has_to_be_set_up(page: Page, portal: LivePortal) -> None:
+    portal.world.ask_for_second_factors(replace(REQUIRED, grace=timedelta()))
+    sign_in(page, portal, KEN)
+
+
+def an_app_to_set_up(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/account/second-factors/totp")
+
+
+def a_passkey_to_set_up(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/account/second-factors/passkey")
+
+
+def recovery_codes(page: Page, portal: LivePortal) -> None:
+    ones_own_second_factors(page, portal)
+    page.click("form[action$='/recovery-codes'] button")
+
+
+def a_sealed_choice(page: Page, portal: LivePortal) -> None:
+    portal.world.entitlements.loaded = SEALED
+    sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/?chosen=home&use=terminal&duration=900&scope=corp-home/ken/&access=read")
+
+
+def second_factors_that_were_lost(page: Page, portal: LivePortal) -> None:
+    give_app(portal.world, KEN)
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/second-factors?username=ken")
+    page.click(".confirm > summary")
+
+
 PAGES: dict[Visit, str] = {
+    a_second_step: "[data-needs-passkeys] button",
+    a_refused_second_step: "#second-factor-error",
+    a_password_asked_again: "#password:focus",
+    ones_own_second_factors: ".confirm[open] .danger",
+    a_second_factor_that_is_due: ".alert-warn a",
+    a_second_factor_that_has_to_be_set_up: ".alert-warn",
+    an_app_to_set_up: "svg.qr-code",
+    a_passkey_to_set_up: "[data-passkey=create] button",
+    recovery_codes: "#recovery-codes",
+    a_sealed_choice: "#chosen button:focus",
+    second_factors_that_were_lost: ".confirm[open] .danger",
     the_sign_in_page: "#username:focus",
     a_refused_sign_in: "#sign-in-error",
     home: "details.live[open] .live-list",

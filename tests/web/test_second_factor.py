@@ -380,7 +380,7 @@ def test_a_sealed_entitlement_asks_and_comes_back_to_the_choice_as_it_was(world:
     page = browser.get(asked.headers["Location"])
     hidden = page.text.split('name="next" value="')[-1].split('"')[0].replace("&amp;", "&")
     back = prove(browser, code_now(world, seed), next=hidden).headers["Location"]
-    assert back.endswith("#chosen")
+    assert back.startswith("/?chosen=home&")
 
     home = browser.get(back).text
     form = home.split('id="chosen"')[1].split("</form>")[0]

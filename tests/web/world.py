@@ -41,7 +41,7 @@ from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
 from broker.core.throttle import ThrottleLimits
-from broker.web.portal import Portal
+from broker.web.portal import Portal, attach
 from tests.fakes import (
     FixedClock,
     MemoryAttempts,
@@ -278,6 +278,13 @@ class World:
             accounts=lambda: {account.id: account for account in (FILES, WORKBENCH)},
             in_aws=in_aws if own_roles else None,
         )
+
+    def ask_for_second_factors(self, policy: SecondFactorPolicy) -> None:
+        """From now on by that policy."""
+        login = self.portal.login
+        second_factor = replace(login.second_factor, policy=policy)
+        self.portal = replace(self.portal, login=replace(login, second_factor=second_factor))
+        attach(self.app.extensions, self.portal)
 
     def browser(self, language: str = "en") -> Browser:
         client = self.app.test_client()

@@ -20,7 +20,7 @@ from broker.adapters.database.tables import (
 )
 from broker.core.credentials import Secret
 from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
-from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, FactorKind, Passkey, TotpSeed, no_grace
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, TotpSeed
 
 # Each new row removes up to so many that have run out: the tables cannot grow.
 _MOST_PURGED: Final = 100
@@ -234,11 +234,11 @@ class SqlSecondFactors:
             SessionsUnavailable: no answer.
         """
         with self._database.transaction(SessionsUnavailable) as connection:
-            _lock_person(connection, principal_id, no_grace())
+            _lock_person(connection, principal_id, NO_GRACE)
             connection.execute(
                 update(second_factor_asked)
                 .where(second_factor_asked.c.principal_id == principal_id)
-                .values(first_asked_at=no_grace())
+                .values(first_asked_at=NO_GRACE)
             )
             gone = connection.execute(delete(second_factor).where(_KEPT.principal_id == principal_id))
             for table in (recovery_code, trusted_browser):

@@ -16,7 +16,7 @@ from broker.adapters.database.tables import metadata
 from broker.core.credentials import Secret
 from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
 from broker.core.ports import SecondFactors
-from broker.core.second_factor import MOST_FACTORS, Ceremony, Factor, FactorKind, Passkey, TotpSeed, no_grace
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, TotpSeed
 from tests.adapters.database.events import NOON
 from tests.fakes import MemorySecondFactors
 
@@ -168,11 +168,11 @@ def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors) -> None:
     assert store.factors("HANA") == []
     assert store.recovery_codes_left("HANA") == 0
     assert not store.is_trusted("t-HANA", "HANA", NOON)
-    assert store.first_asked("HANA", LATER) == no_grace()
+    assert store.first_asked("HANA", LATER) == NO_GRACE
     assert len(store.factors("KEN")) == 2
     assert store.is_trusted("t-KEN", "KEN", NOON)
     assert store.reset("NEVER-SEEN") == 0
-    assert store.first_asked("NEVER-SEEN", LATER) == no_grace()
+    assert store.first_asked("NEVER-SEEN", LATER) == NO_GRACE
 
 
 def test_a_browser_answers_to_what_it_was_first_shown_until_that_ends(store: SecondFactors) -> None:

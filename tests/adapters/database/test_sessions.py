@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from broker.adapters.database.sessions import TOUCHED_AFTER, SqlSessions
 from broker.adapters.database.tables import sign_in_session
 from broker.core.errors import SessionsUnavailable
 from broker.core.ports import Sessions
+from broker.core.second_factor import Method
 from broker.core.sessions import SessionLimits, SignInSession
 from tests.adapters.database.events import NOON
 from tests.fakes import MemorySessions
@@ -55,6 +57,18 @@ def test_a_session_comes_back_as_it_was(sessions: Sessions) -> None:
     )
     sessions.create(kept, LIMITS)
     assert sessions.find("a" * 64) == kept
+
+
+def test_a_second_factor_is_noted_for_a_whole_sign_in_and_finishes_none_that_waits(sessions: Sessions) -> None:
+    whole, waiting = session("a" * 64), replace(session("b" * 64), awaits_second_factor=True)
+    for one in (whole, waiting):
+        sessions.create(one, LIMITS)
+        sessions.note_second_factor(one.token_hash, Method.PASSKEY, NOON + MICROSECOND)
+    sessions.note_second_factor("c" * 64, Method.PASSKEY, NOON)
+
+    noted = replace(whole, second_factor=Method.PASSKEY, second_factor_at=NOON + MICROSECOND)
+    assert sessions.find("a" * 64) == noted
+    assert sessions.find("b" * 64) == waiting
 
 
 def test_an_unknown_token_has_no_session(sessions: Sessions) -> None:
