@@ -217,15 +217,12 @@ class Target:
 
     def concerns(self, grant: Grant) -> bool:
         """Whether a session of that grant would be one of those that are revoked."""
-        match self.kind:
-            case RevocationKind.PERSON:
-                return grant.principal.id == self.id
-            case RevocationKind.SESSION:
-                return (grant.principal.id, grant.role_arn) == (self.principal_id, self.role)
-            case RevocationKind.ENTITLEMENT:
-                return grant.entitlement.id == self.id
-            case RevocationKind.ACCOUNT:
-                return grant.entitlement.account.id == self.id
+        return {
+            RevocationKind.PERSON: grant.principal.id == self.id,
+            RevocationKind.SESSION: (grant.principal.id, grant.role_arn) == (self.principal_id, self.role),
+            RevocationKind.ENTITLEMENT: grant.entitlement.id == self.id,
+            RevocationKind.ACCOUNT: grant.entitlement.account.id == self.id,
+        }[self.kind]
 
     def means(self, session: AuditEvent) -> bool:
         """Whether that session is one of those.
@@ -233,15 +230,12 @@ class Target:
         Args:
             session: the event that says it was issued.
         """
-        match self.kind:
-            case RevocationKind.PERSON:
-                return session.principal_id == self.id
-            case RevocationKind.SESSION:
-                return (session.principal_id, session.role) == (self.principal_id, self.role)
-            case RevocationKind.ENTITLEMENT:
-                return session.entitlement == self.id
-            case RevocationKind.ACCOUNT:
-                return session.account == self.id
+        return {
+            RevocationKind.PERSON: session.principal_id == self.id,
+            RevocationKind.SESSION: (session.principal_id, session.role) == (self.principal_id, self.role),
+            RevocationKind.ENTITLEMENT: session.entitlement == self.id,
+            RevocationKind.ACCOUNT: session.account == self.id,
+        }[self.kind]
 
 
 def denials_of(target: Target, sessions: Iterable[AuditEvent], before: datetime) -> Mapping[str, Denials]:

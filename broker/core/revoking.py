@@ -113,20 +113,25 @@ def find_target(kind: RevocationKind, text: str, audit: AuditLog, now: datetime)
         NothingToRevoke: nobody has that name, or no such session runs.
         AuditUnavailable: no answer.
     """
-    match kind:
-        case RevocationKind.PERSON:
-            person = _event_of_person(text, audit)
-            return Target(kind, person.principal_id or "", person.principal_username or "", person.principal_id)
-        case RevocationKind.SESSION:
-            for which in (AuditFilter(grant_id=text), AuditFilter(access_key_id=text)):
-                for session in every_running_session(audit, which, now):
-                    name = session.principal_username or ""
-                    return Target(kind, session.grant_id or "", name, session.principal_id, session.role)
-        case RevocationKind.ENTITLEMENT | RevocationKind.ACCOUNT:
-            target = Target(kind, text, text)
-            if any(sessions_of(target, audit, now)):
-                return target
-    raise NothingToRevoke
+    if kind is RevocationKind.PERSON:
+        person = _event_of_person(text, audit)
+        return Target(kind, person.principal_id or "", person.principal_username or "", person.principal_id)
+    if kind is RevocationKind.SESSION:
+        session = _running(AuditFilter(grant_id=text), audit, now) or _running(
+            AuditFilter(access_key_id=text), audit, now
+        )
+        if session is None:
+            raise NothingToRevoke
+        name = session.principal_username or ""
+        return Target(kind, session.grant_id or "", name, session.principal_id, session.role)
+    target = Target(kind, text, text)
+    if not any(sessions_of(target, audit, now)):
+        raise NothingToRevoke
+    return target
+
+
+def _running(which: AuditFilter, audit: AuditLog, now: datetime) -> AuditEvent | None:
+    return next(every_running_session(audit, which, now), None)
 
 
 def _event_of_person(text: str, audit: AuditLog) -> AuditEvent:
@@ -144,15 +149,12 @@ def sessions_of(target: Target, audit: AuditLog, now: datetime) -> Iterator[Audi
     Raises:
         AuditUnavailable: no answer.
     """
-    match target.kind:
-        case RevocationKind.PERSON:
-            which = AuditFilter(person=target.id)
-        case RevocationKind.SESSION:
-            which = AuditFilter(person=target.principal_id)
-        case RevocationKind.ENTITLEMENT:
-            which = AuditFilter(entitlement=target.id)
-        case RevocationKind.ACCOUNT:
-            which = AuditFilter(account=target.id)
+    which = {
+        RevocationKind.PERSON: AuditFilter(person=target.principal_id),
+        RevocationKind.SESSION: AuditFilter(person=target.principal_id),
+        RevocationKind.ENTITLEMENT: AuditFilter(entitlement=target.id),
+        RevocationKind.ACCOUNT: AuditFilter(account=target.id),
+    }[target.kind]
     # The filter takes a part of a username too.
     yield from (session for session in every_running_session(audit, which, now) if target.means(session))
 

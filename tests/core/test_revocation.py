@@ -10,12 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.core.audit import AuditEvent, EventKind
+from broker.core.entitlements import authorize_errand
 from broker.core.errors import RolePolicyForeign, RolePolicyTooLong
+from broker.core.own_roles import OwnRoles
 from broker.core.policy_evaluation import Layer, Outcome, PolicyRequest, evaluate
 from broker.core.policy_evaluation import read_policy as evaluated
 from broker.core.revocation import (
     CLOCKS_DIFFER,
     COVERED_FOR,
+    ITSELF,
     LONGEST_INLINE_POLICIES,
     WHOLE_ROLE,
     Denials,
@@ -29,10 +32,12 @@ from broker.core.revocation import (
     moment_of,
     pruned,
     read_policy,
+    role_name,
     write_policy,
 )
 from broker.sandbox.aws.policy import Kind, parse_policy
 from broker.sandbox.aws.policy_conditions import RequestContext
+from tests.core.examples import entitlement
 from tests.fakes import principal_id
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -231,3 +236,20 @@ def test_one_statement_for_the_whole_role_takes_the_place_of_those_it_covers() -
 
     assert len(json.loads(write_policy(earlier))["Statement"]) == 1
     assert len(json.loads(write_policy(later))["Statement"]) == 2
+
+
+def test_names_that_aws_would_not_take_are_refused_before_anything_is_signed() -> None:
+    assert OwnRoles("path/Revoker", "broker-own").revoker == "path/Revoker"
+    for revoker, provider in (("", "broker-own"), ("a role", "broker-own"), ("Revoker", ""), ("Revoker", "a/b")):
+        with pytest.raises(ValueError, match="not the name"):
+            OwnRoles(revoker, provider)
+
+
+def test_a_role_is_called_by_iam_without_its_path_and_a_session_without_a_role_means_none() -> None:
+    assert role_name("arn:aws:iam::111122223333:role/path/Reports") == "Reports"
+    assert denials_of(Target(RevocationKind.ACCOUNT, "1", "1"), [issued(role=None)], NOON) == {}
+
+
+def test_an_errand_is_done_with_a_role_that_nobody_holds() -> None:
+    with pytest.raises(ValueError, match="nobody holds"):
+        authorize_errand(ITSELF, entitlement(), NOON)

@@ -42,6 +42,7 @@ from broker.core.revoking import (
     InAws,
     RevokingPorts,
     carry_out,
+    ended_among,
     find_target,
     plan_revocation,
     revoke,
@@ -159,8 +160,8 @@ def test_an_errand_is_no_session_that_anybody_has(revoking: Revoking) -> None:
     revoking.revoke()
     carry_out(revoking.ports)
 
-    for kind, text in ((RevocationKind.ENTITLEMENT, REVOKER_ID), (RevocationKind.PERSON, "ada")):
-        target = Target(kind, text, text)
+    nobodys = Target(RevocationKind.PERSON, principal_id(77), "ada", principal_id(77))
+    for target in (Target(RevocationKind.ENTITLEMENT, REVOKER_ID, REVOKER_ID), nobodys):
         assert plan_revocation(target, revoking.ports).sessions == ()
 
 
@@ -485,6 +486,20 @@ def test_many_roles_take_several_errands_that_each_fit_a_session_policy(revoking
 
 
 # --- the end
+
+
+def test_what_aws_refuses_by_now_is_told_from_what_waits_and_from_what_came_later(revoking: Revoking) -> None:
+    revoking.issue("reports")
+    revoking.role_policies.refuses[OTHER_ROLE] = RolePolicyRefused("AccessDenied", "not authorized")
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.pass_time(seconds=10)
+    revoking.issue()
+    sessions = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    first = sessions[0]
+
+    assert first.role == ROLE
+    assert ended_among(sessions, revoking.outside.revocations) == {first.id}
 
 
 def test_once_nothing_it_reaches_can_live_the_role_is_cleaned_up_by_the_broker_itself(revoking: Revoking) -> None:

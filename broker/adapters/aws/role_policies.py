@@ -20,7 +20,7 @@ from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.adapters.aws.sdk_session import sdk_session
 from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.core.credentials import Exchange
-from broker.core.errors import RolePoliciesUnavailable, RolePolicyNotWritten, RolePolicyRefused, RolePolicyTooLong
+from broker.core.errors import BrokerError, RolePoliciesUnavailable, RolePolicyRefused, RolePolicyTooLong
 from broker.core.partitions import PARTITIONS
 from broker.core.revocation import LONGEST_INLINE_POLICIES, POLICY_NAME, role_name
 
@@ -32,6 +32,7 @@ _PASSING: Final = frozenset(
     {"Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceFailure", "ServiceUnavailable"}
 )
 _INTERNAL: Final = 500
+_MISSING: Final = "NoSuchEntity"
 # IAM answers so while another change of the same role is under way.
 _AT_THE_SAME_TIME: Final = frozenset({"ConcurrentModification", "EntityTemporarilyUnmodifiable"})
 
@@ -113,14 +114,18 @@ class IamRolePolicies:
                 raise
 
     def _call(self, call: Callable[[], _T]) -> _T:
+        # Raised after the SDK's own error is gone: that one holds the request, and with it the session token, and would
+        # stay the context of ours.
+        failure: BrokerError
         try:
             return within(self._longest_call, call)
         except ClientError as error:
-            raise _failure(error.response) from None  # the SDK's own errors hold the request
+            failure = _failure(error.response)
         except (BotoConnectionError, HTTPClientError, TimeLimitPassed) as error:
-            raise RolePoliciesUnavailable(f"no answer from IAM: {type(error).__name__}") from None
+            failure = RolePoliciesUnavailable(f"no answer from IAM: {type(error).__name__}")
         except (BotoCoreError, ResponseParserError, ValueError) as error:
-            raise RolePoliciesUnavailable(f"IAM's answer cannot be read: {type(error).__name__}") from None
+            failure = RolePoliciesUnavailable(f"IAM's answer cannot be read: {type(error).__name__}")
+        raise failure
 
     def _client(self, exchange: Exchange, role: str) -> IAMClient:
         partition, credentials = PARTITIONS[role.split(":")[1]], exchange.credentials
@@ -138,10 +143,7 @@ class IamRolePolicies:
         )
 
 
-_MISSING: Final = "NoSuchEntity"
-
-
-def _failure(response: Any) -> RolePolicyNotWritten | RolePoliciesUnavailable:
+def _failure(response: Any) -> BrokerError:
     error, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))
     code = code.removesuffix("Exception")
