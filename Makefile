@@ -43,7 +43,7 @@ lint: $(VENV)/.test ## formatting, lint, types, layers
 
 bench: $(VENV)/.test ## measure; prints ratios, asserts nothing
 	@tests/install-servers
-	@for one in sign_assertion ldap_sign_in audit_insert sealed_insert audit_pages; do echo "== $$one"; $(BIN)/python -m tests.bench.$$one || exit 1; done
+	@for one in sign_assertion ldap_sign_in audit_insert sealed_insert audit_pages issuance; do echo "== $$one"; $(BIN)/python -m tests.bench.$$one || exit 1; done
 
 requirements: $(VENV)/.test ## resolve the pinned requirements anew from pyproject.toml
 	@$(PIP) install uv
