@@ -92,7 +92,11 @@ class Broker:
         check_ready(self.database, resource("alembic"))
 
     def warn_at_start(self) -> None:
-        """Log what would keep everybody out, though the broker can start without it: it may come back."""
+        """Log what would keep everybody out, though the broker can start without it: it may come back.
+
+        Raises:
+            EntitlementsInvalid: :meth:`check_at_start` says so before.
+        """
         checks: dict[str, Callable[[], object]] = {"directory": self.directory.check}
         checks |= {
             duty: partial(self.directory.group, name) for duty, name in _duty_groups(self.settings).items() if name
@@ -106,6 +110,10 @@ class Broker:
                 check()
             except BrokerError as error:
                 _log.warning("not usable at start", what=name, problem=str(error))
+        parsed = parse_file(self.settings.entitlements, self.settings.attributes)
+        sealed = [item.entitlement.id for item in parsed.entitlements if item.entitlement.second_factor]
+        if sealed and self.settings.second_factor.mode == Mode.OFF:
+            _log.warning("nobody can use these: second_factor.mode is off", entitlements=sealed)
         self.sealing.warn_at_start()
 
     def background(self) -> tuple[Periodic, ...]:

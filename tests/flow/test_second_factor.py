@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from broker.compose import compose
+from broker.settings import load_settings
 from tests.flow.demo_process import Demo, running_demo
 
 
@@ -80,6 +83,30 @@ def test_a_choice_waits_until_a_passkey_is_set_up_and_every_sign_in_asks_for_it_
     heading(page, "Second step")
     page.get_by_role("button", name="Use a passkey").click()
     heading(page, "Your access")
+
+
+def test_the_settings_say_of_whom_one_is_required(sealed: Demo) -> None:
+    settings = load_settings(sealed.settings, environment={})
+    required = replace(settings.second_factor, mode="required")
+
+    def needs(username: str, *groups: str) -> bool:
+        broker = compose(replace(settings, second_factor=replace(required, groups=groups)))
+        return broker.needs_second_factor(broker.directory.principal_by_username(username))
+
+    assert needs("carol")
+    assert needs("erin", "Finance", "Broker Administrators")
+    assert not needs("alice", "Broker Administrators")
+    # A group that was renamed could be anybody's.
+    assert needs("alice", "No Such Group")
+
+
+def test_entitlements_that_nobody_can_use_are_named_at_the_start(
+    sealed: Demo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings(sealed.settings, environment={})
+    for mode, warned in (("optional", False), ("off", True)):
+        compose(replace(settings, second_factor=replace(settings.second_factor, mode=mode))).warn_at_start()
+        assert ("second_factor.mode is off" in capsys.readouterr().out) == warned
 
 
 def test_who_has_lost_everything_is_reset_by_an_administrator_and_no_secret_was_kept(page: Page, sealed: Demo) -> None:
