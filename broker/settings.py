@@ -472,7 +472,7 @@ class OwnRoleSettings:
         "federation-broker-own",
     )
     keys: Path = setting(
-        "Folder of its signing key, certificate and metadata (`broker keys --for own-roles new`).",
+        "Folder of its signing key, certificate and metadata (`broker keys new --for own-roles`).",
         _path,
         Path("own-role-keys"),
     )

@@ -12,16 +12,43 @@ import click
 
 from broker.adapters.rsa_keys import SMALLEST_KEY_BITS
 from broker.cli.options import reporting, with_settings
-from broker.compose import accounts, signing_keys, utc_now
+from broker.compose import accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import Fault, SigningKeyUnusable
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, console_steps
-from broker.settings import load_settings, settings_path
+from broker.core.own_roles import OwnRoles
+from broker.settings import Settings, load_settings, settings_path
+from broker.signing import SigningKeys
 
 # AWS IAM user guide, "Troubleshoot IAM", changes that I make are not always immediately visible. AWS names no bound.
 _IAM_TAKES: Final = "IAM takes a little while to have a change everywhere: wait five minutes"
 
+_PEOPLE: Final = "people"
+_OWN_ROLES: Final = "own-roles"
+
 _yes = click.option("--yes", is_flag=True, help="Confirm without being asked.")
+_whose = click.option(
+    "--for",
+    "whose",
+    type=click.Choice([_PEOPLE, _OWN_ROLES]),
+    default=_PEOPLE,
+    help="Whose assertions it signs: people's, or the broker's own for its own roles ([own_roles]).",
+)
+
+
+def _signing(settings: Settings, whose: str) -> SigningKeys:
+    if whose == _OWN_ROLES:
+        click.echo("Of the broker's own roles: give --for own-roles to the commands that are named here too.", err=True)
+        return own_signing_keys(settings)
+    return signing_keys(settings)
+
+
+def _accounts(settings: Settings, whose: str) -> tuple[Account, ...]:
+    known = accounts(settings)
+    if whose == _PEOPLE:
+        return known
+    own = OwnRoles(settings.own_roles.revoker or _OWN_ROLES, settings.own_roles.saml_provider)
+    return tuple(own.in_account(account) for account in known)
 
 
 @click.group()
@@ -43,18 +70,19 @@ def keys() -> None:
     show_default=True,
     help="How long the certificate, and so the metadata that AWS keeps, holds.",
 )
+@_whose
 @with_settings
 @reporting
-def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
+def keys_new(bits: int, days: int, whose: str, settings_file: Path | None) -> None:
     """Make a signing key with its certificate, and publish it in the metadata.
 
     The first key signs at once. A further one is published beside the one that signs, until `broker keys activate`.
     """
     settings = load_settings(settings_path(settings_file))
-    signing = signing_keys(settings)
+    signing = _signing(settings, whose)
     first = not signing.folder.has_active()
     # Read before anything is made: without the accounts nobody would know whom to tell.
-    known = () if first else accounts(settings)
+    known = () if first else _accounts(settings, whose)
     made = signing.create(timedelta(days=days), bits, utc_now())
     if first:
         click.echo(f"Key {made.id} signs from now on; its certificate holds until {made.not_after:%Y-%m-%d}.")
@@ -71,13 +99,14 @@ def keys_new(bits: int, days: int, settings_file: Path | None) -> None:
 
 
 @keys.command("list")
+@_whose
 @with_settings
 @reporting
-def keys_list(settings_file: Path | None) -> None:
+def keys_list(whose: str, settings_file: Path | None) -> None:
     """List the keys, and what AWS must be told."""
     settings = load_settings(settings_path(settings_file))
     now = utc_now()
-    report = signing_keys(settings).report(accounts(settings))
+    report = _signing(settings, whose).report(_accounts(settings, whose))
     click.echo(f"{'key':<16}  {'state':<11}  {'created':<10}  {'ends':<10}  {'days left':>9}  {'bits':>4}")
     for key in report.keys:
         click.echo(_row(key, now))
@@ -95,17 +124,18 @@ def keys_list(settings_file: Path | None) -> None:
 @keys.command("activate")
 @click.argument("key_id", metavar="KEYID")
 @_yes
+@_whose
 @with_settings
 @reporting
-def keys_activate(key_id: str, yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
+def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
     """Let the published key KEYID sign from now on. The other ones stay published.
 
     First every account has to have the metadata that names it, or AWS refuses everybody: the broker cannot see what
     AWS holds, so it asks.
     """
     settings = load_settings(settings_path(settings_file))
-    signing = signing_keys(settings)
-    known, now = accounts(settings), utc_now()
+    signing = _signing(settings, whose)
+    known, now = _accounts(settings, whose), utc_now()
     states = {key.id: key.state for key in signing.report(known).keys}
     if states.get(key_id) is KeyState.ACTIVE:
         click.echo(f"Key {key_id} signs already; nothing was changed.")
@@ -133,16 +163,17 @@ def keys_activate(key_id: str, yes: bool, settings_file: Path | None) -> None:  
     help="Delete the private key (asks; --yes confirms). Without it the key is kept, in the folder retired/.",
 )
 @_yes
+@_whose
 @with_settings
 @reporting
-def keys_retire(key_id: str, destroy: bool, yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
+def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Take the key KEYID, which does not sign, out of the metadata.
 
     Its private key is kept in the folder retired/ unless --destroy is given, also later for a key retired before.
     """
     settings = load_settings(settings_path(settings_file))
-    signing = signing_keys(settings)
-    known = accounts(settings)
+    signing = _signing(settings, whose)
+    known = _accounts(settings, whose)
     if destroy:
         _ask(f"The private key of {key_id} will be deleted for good.", yes=yes)
     signing.retire(key_id, destroy=destroy)
@@ -157,13 +188,14 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, settings_file: Path | Non
 
 @keys.command("confirm")
 @_yes
+@_whose
 @with_settings
 @reporting
-def keys_confirm(yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
+def keys_confirm(yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Note that every account of the entitlements file was given the present metadata."""
     settings = load_settings(settings_path(settings_file))
-    signing = signing_keys(settings)
-    known = accounts(settings)
+    signing = _signing(settings, whose)
+    known = _accounts(settings, whose)
     _confirm_told(signing.providers(known), yes=yes)
     signing.confirm(known, utc_now())
     click.echo("Noted: every account has the present metadata.")
@@ -173,12 +205,13 @@ def keys_confirm(yes: bool, settings_file: Path | None) -> None:  # noqa: FBT001
 @click.option(
     "--sign", is_flag=True, help="Sign it anew, after a change of public_url or entity_id; AWS has to get it again."
 )
+@_whose
 @with_settings
 @reporting
-def metadata(sign: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
+def metadata(sign: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Print the signed SAML metadata of this identity provider."""
     settings = load_settings(settings_path(settings_file))
-    signing = signing_keys(settings)
+    signing = _signing(settings, whose)
     if sign:
         signing.sign_metadata()
     click.echo(signing.metadata(), nl=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import time
@@ -282,3 +283,22 @@ def test_somebody_whose_account_is_disabled_loses_their_sessions_without_anybody
     page = demo.signed_in("erin").get("/admin/sessions/revocations").text
     assert "federation-broker" in page
     assert "the directory says: disabled" in page
+
+
+def test_the_brokers_own_roles_have_a_key_an_issuer_and_a_provider_of_their_own(demo: Demo) -> None:
+    settings = ("--settings", str(demo.settings))
+    listed = broker("keys", "list", "--for", "own-roles", *settings)
+    peoples = broker("keys", "list", *settings)
+    metadata = broker("metadata", "--for", "own-roles", *settings)
+
+    assert listed.returncode == peoples.returncode == metadata.returncode == 0
+    assert not set(active_keys(listed.stdout)) & set(active_keys(peoples.stdout))
+    assert "saml-provider/federation-broker-own" in listed.stdout
+    assert "saml-provider/broker" not in listed.stdout
+    assert 'entityID="' in metadata.stdout
+    assert "/saml/own-roles" in metadata.stdout
+    assert "give --for own-roles" in metadata.stderr
+
+
+def active_keys(printed: str) -> list[str]:
+    return re.findall(r"^([0-9a-f]{16})  active", printed, re.MULTILINE)
