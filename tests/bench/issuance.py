@@ -3,11 +3,11 @@
 ``python -m tests.bench.issuance [--rounds N] [--seconds N] [--issuances N]``. One issuance proves a person with a
 password at slapd over TLS, signs an assertion, exchanges it at STS and leaves two durable rows in PostgreSQL. It is
 done against two kinds of STS, the AWS stand-in and a fixed answer over TLS: the stand-in verifies what it gets, and
-takes its part of the machine for it. Two things are counted at the server: a journey is what a browser does (sign-in form, sign-in,
-home page, credentials), an issuance in a session is its last step alone. The floor is the bare exchange in as many
-processes and threads as the server has: prepared LDAP requests over kept connections, the assertion with the same key,
-http.client, psycopg. The naive way makes new LDAP connections that read the schema, and a new SDK client for each call;
-it is as bare as the floor, with no web server and no session, so the goal over it is harder than it sounds.
+takes its part of the machine for it. Two things are counted at the server: a journey is what a browser does (sign-in
+form, sign-in, home page, credentials), an issuance in a session is its last step alone. The floor is the bare exchange
+in as many processes and threads as the server has: prepared LDAP requests over kept connections, the assertion with the
+same key, http.client, psycopg. The naive way makes new LDAP connections that read the schema, and a new SDK client for
+each call; it is as bare as the floor, with no web server and no session, so the goal over it is harder than it sounds.
 Ways are interleaved, medians count; clients share the machine with everything else.
 
 With ``--issuances`` it also looks whether a worker grows: its memory after the first tenth against that at the end.
