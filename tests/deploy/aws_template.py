@@ -1,10 +1,11 @@
-"""Reads deploy/aws.yaml as CloudFormation would, as far as the template goes."""
+"""Reads the templates of deploy/ as CloudFormation would, as far as they go."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from cfnlint.decode import cfn_yaml
@@ -12,6 +13,7 @@ from cfnlint.decode import cfn_yaml
 from tests.deploy.processes import DEPLOY
 
 TEMPLATE = DEPLOY / "aws.yaml"
+REVOKER = DEPLOY / "aws-revoker.yaml"
 ACCOUNT = "111122223333"
 GIVEN: Mapping[str, str] = {
     "MetadataPart1": "first ",
@@ -21,18 +23,20 @@ GIVEN: Mapping[str, str] = {
 }
 
 
-def template() -> dict[str, Any]:
-    return cast("dict[str, Any]", json.loads(json.dumps(cfn_yaml.load(str(TEMPLATE)))))
+def template(path: Path = TEMPLATE) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(json.dumps(cfn_yaml.load(str(path)))))
 
 
-def resources(given: Mapping[str, str] = GIVEN, partition: str = "aws") -> dict[str, dict[str, Any]]:
+def resources(
+    given: Mapping[str, str] = GIVEN, partition: str = "aws", path: Path = TEMPLATE
+) -> dict[str, dict[str, Any]]:
     """The resources by name, with every function worked out; those whose condition is false are left out."""
-    document = template()
+    document = template(path)
     values: dict[str, Any] = {}
     for name, parameter in document["Parameters"].items():
         value = str(given[name]) if name in given else str(parameter["Default"])
         values[name] = value.split(",") if parameter["Type"] == "CommaDelimitedList" else value
-    values |= {"AWS::Partition": partition, "AWS::NoValue": None}
+    values |= {"AWS::Partition": partition, "AWS::AccountId": ACCOUNT, "AWS::NoValue": None}
     values["SamlProvider"] = f"arn:{partition}:iam::{ACCOUNT}:saml-provider/{values['SamlProviderName']}"
     values |= {name: name for name in document["Resources"] if name not in values}
     reader = _Reader(document, values)
