@@ -527,3 +527,26 @@ def test_the_mode_of_a_credential_is_taken_nowhere_else(
         read.secret_key()
     with pytest.raises(SettingsInvalid, match=r"^directory.bind_password_file: others can read"):
         read.bind_password()
+
+
+def test_the_brokers_own_roles_are_off_until_a_revoker_is_named() -> None:
+    assert read().own_roles.revoker == ""
+    named = read(own_roles={"revoker": "federation-broker/Revoker", "revoke_within": "0s"})
+    assert named.own_roles.revoker == "federation-broker/Revoker"
+    assert named.own_roles.revoke_within == timedelta(0)
+    assert named.own_entity_id != named.entity_id
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("revoker", "a role", "write the name of the role"),
+        ("revoker", "/Revoker", "write the name of the role"),
+        ("saml_provider", "a/b", "write the name that ends the ARN"),
+        ("revoke_within", "30s", "write at least 1m, or 0s for never"),
+    ],
+)
+def test_an_own_role_that_could_not_be_is_a_fault(name: str, value: str, message: str) -> None:
+    [fault] = faults(own_roles={name: value})
+    assert fault.startswith(f"own_roles.{name}: ")
+    assert message in fault

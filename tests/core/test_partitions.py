@@ -80,3 +80,11 @@ def test_the_sts_hosts_are_the_ones_that_botocore_ships_for_every_region(partiti
 def test_the_recipient_is_on_the_sign_in_host() -> None:
     for partition in PARTITIONS.values():
         assert partition.saml_recipient == f"https://{partition.signin_host}/saml"
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_iam_is_where_botocore_has_it(partition: str) -> None:
+    one = PARTITIONS[partition]
+    client = botocore.session.Session().create_client("iam", one.iam_region, config=Config(signature_version=UNSIGNED))
+    assert client.meta.endpoint_url == one.iam_endpoint
+    assert one.iam_region in one.regions
