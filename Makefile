@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench requirements translations
+.PHONY: help demo test lint bench chaos requirements translations
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -44,6 +44,10 @@ lint: $(VENV)/.test ## formatting, lint, types, layers
 bench: $(VENV)/.test ## measure; prints ratios, asserts nothing
 	@tests/install-servers
 	@for one in sign_assertion ldap_sign_in audit_insert sealed_insert audit_pages issuance; do echo "== $$one"; $(BIN)/python -m tests.bench.$$one || exit 1; done
+
+chaos: $(VENV)/.test ## kill workers and databases while credentials are issued, and compare; needs root for a disk to fill
+	@tests/install-servers
+	@$(BIN)/python -m tests.chaos
 
 requirements: $(VENV)/.test ## resolve the pinned requirements anew from pyproject.toml
 	@$(PIP) install uv

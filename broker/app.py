@@ -10,6 +10,7 @@ from flask import Flask
 
 from broker.web import (
     access,
+    account_view,
     audit_export,
     audit_view,
     errors,
@@ -71,6 +72,7 @@ def create_app(portal: Portal) -> Flask:
     access.register(app)
     errors.register(app)
     for room in (
+        account_view,
         sign_in,
         password,
         second_factor,

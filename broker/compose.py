@@ -50,6 +50,7 @@ from broker.sealing import Sealing
 from broker.settings import Settings, credentials_folder
 from broker.settling import settling
 from broker.signing import CurrentSigner, SigningKeys
+from broker.streaming import Streaming
 from broker.web.portal import Portal
 
 _log = structlog.get_logger()
@@ -73,6 +74,7 @@ class Broker:
     entitlements: EntitlementsFile
     keys: SigningKeys
     sealing: Sealing
+    streaming: Streaming
     endpoints: AwsEndpoints
     revoking: Revoking
 
@@ -89,6 +91,7 @@ class Broker:
         self.settings.secret_key()
         self.sealing.check_at_start()
         self.revoking.check_at_start()
+        self.streaming.check_at_start()
         check_ready(self.database, resource("alembic"))
 
     def warn_at_start(self) -> None:
@@ -126,6 +129,7 @@ class Broker:
             self.sealing.background(),
             settling(self.settings.database.url, utc_now),
             *self.revoking.background(),
+            *self.streaming.background(),
         )
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
@@ -211,6 +215,7 @@ class Broker:
             rollover=self.rollover,
             signing_key_problem=signer.problem,
             sealing_problem=self.sealing.problem,
+            streaming_problem=self.streaming.problem,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,
@@ -312,6 +317,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
         keys=signing_keys(settings),
         sealing=Sealing(settings, database, utc_now),
+        streaming=Streaming(settings, database, utc_now),
         endpoints=endpoints,
         revoking=Revoking(
             settings,

@@ -33,6 +33,9 @@ SETTINGS_VARIABLE: Final = "BROKER_SETTINGS"
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 DEFAULT_PATH: Final = Path("/etc/federation-broker/broker.toml")
 
+# The standard output, for `audit.stream`.
+STDOUT: Final = "stdout"
+
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
 _SHORTEST_IDLE: Final = timedelta(minutes=5)
@@ -194,6 +197,11 @@ def _revoke_within(value: object) -> timedelta:
 
 def _path(value: object) -> Path:
     return Path(_some_text(value))
+
+
+def _stream(value: object) -> Path | str:
+    text = _some_text(value)
+    return text if text == STDOUT else Path(text)
 
 
 def _attributes(value: object) -> Mapping[str, str]:
@@ -409,6 +417,16 @@ class AuditSettings:
     checkpoint_file: Path | None = setting(
         "File that the checkpoints are appended to, outside the database; absent: they are in the database alone.",
         _path,
+    )
+    archive_folder: Path | None = setting(
+        "Folder of the archives (`broker audit archive`), which `broker audit verify` reads too; absent: named each"
+        " time.",
+        _path,
+    )
+    stream: Path | str | None = setting(
+        'Where sealed events go as JSON lines in the Elastic Common Schema, for a SIEM: "stdout" or a file; absent:'
+        " nowhere.",
+        _stream,
     )
 
 

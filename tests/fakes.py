@@ -321,7 +321,7 @@ class MemoryAuditLog:
 
 
 def _matches(event: AuditEvent, which: AuditFilter) -> bool:
-    exact = ("kind", "entitlement", "account", *_ID_FIELDS[1:])
+    exact = ("kind", "principal_id", "entitlement", "account", *_ID_FIELDS[1:])
     return (
         all(getattr(which, name) in {None, getattr(event, name)} for name in exact)
         and (
@@ -330,7 +330,7 @@ def _matches(event: AuditEvent, which: AuditFilter) -> bool:
             or which.person == event.principal_id
         )
         and (which.outcome is None or event.kind in which.outcome.kinds)
-        and (which.bucket is None or which.bucket in buckets_of(event))
+        and (which.bucket is None or which.bucket in buckets_of(event.session_policy))
         and (which.source is None or _is_within(event.source_address, which))
         and (which.text is None or _has_text(event, which.text))
         and (which.since is None or event.time >= which.since)
@@ -380,6 +380,10 @@ class MemorySessions:
     def find(self, token_hash: str) -> SignInSession | None:
         self._check()
         return self.kept.get(token_hash)
+
+    def of_principal(self, principal_id: str) -> Sequence[SignInSession]:
+        self._check()
+        return [session for session in self.kept.values() if session.principal_id == principal_id]
 
     def touch(self, token_hash: str, now: datetime) -> None:
         self._check()

@@ -9,6 +9,8 @@ import logging
 
 import click
 
+import broker.cli.audit_archive
+import broker.cli.audit_stream
 import broker.cli.doctor_aws  # noqa: F401 - adds its command to doctor
 from broker.cli.audit import audit
 from broker.cli.database import db

@@ -11,14 +11,16 @@ from typing import IO, Final
 
 import click
 
+from broker.adapters.archive_folder import LocalArchiveFolder, unpacked_lines
 from broker.adapters.checkpoints import CheckpointLines, PublicKeys, create_key, read_key
 from broker.adapters.database import migrations
 from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
+from broker.core.archiving import Anchor, verify_archives
 from broker.core.audit import canonical_time
-from broker.core.audit_export import ExportReader, export_lines
+from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable, Fault, SigningKeyUnusable
 from broker.core.seals import BEGINNING, ChainPoint
 from broker.core.verification import Discrepancies, Verdict, WitnessedCheckpoint, in_order, name_unsealed, verify
@@ -34,6 +36,7 @@ _DAY: Final = "%Y-%m-%d"
 _MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 _a_file = click.Path(path_type=Path, dir_okay=False)
+_a_folder = click.Path(path_type=Path, file_okay=False)
 _a_time = click.DateTime([_DAY, _MOMENT])
 
 
@@ -68,7 +71,7 @@ def key_public(settings_file: Path | None) -> None:
 
 
 @audit.command("verify")
-@click.option("--export", "export_file", type=click.File("r", encoding="ascii"), help="An export; - for the input.")
+@click.option("--export", "export_file", type=click.File("rb"), help="An export or an archive; - for the input.")
 @click.option(
     "--public-key", "public_keys", type=_a_file, multiple=True, help="PEM; otherwise that of audit.checkpoint_key."
 )
@@ -79,12 +82,14 @@ def key_public(settings_file: Path | None) -> None:
     multiple=True,
     help="A checkpoint file to compare with, besides that of audit.checkpoint_file.",
 )
+@click.option("--archives", type=_a_folder, help="Read the archives in this folder too, not those of the settings.")
 @with_settings
 @reporting
 def audit_verify(
-    export_file: IO[str] | None,
+    export_file: IO[bytes] | None,
     public_keys: Sequence[Path],
     checkpoint_files: Sequence[Path],
+    archives: Path | None,
     settings_file: Path | None,
 ) -> None:
     """Recompute the audit's hashes, chain and signatures, and name what does not fit.
@@ -107,8 +112,9 @@ def audit_verify(
     own_file = settings.audit.checkpoint_file
     if own_file is not None and own_file.exists() and own_file not in checkpoint_files:
         checkpoint_files = (*checkpoint_files, own_file)
-    with _database(settings) as database:
-        report(_verify_database(SqlSeals(database), keys, checkpoint_files))
+    with checked_database(settings) as database:
+        folder = archives or settings.audit.archive_folder
+        report(_verify_database(SqlSeals(database), keys, checkpoint_files, folder))
 
 
 @audit.command("export")
@@ -125,7 +131,7 @@ def audit_export(since: datetime | None, until: datetime | None, settings_file: 
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until")
     settings = load_settings(settings_path(settings_file))
-    with _database(settings) as database:
+    with checked_database(settings) as database:
         for line in _export(SqlSeals(database), _utc(since), _utc(until)):
             click.echo(line)
 
@@ -152,33 +158,66 @@ def report(verdict: Verdict) -> None:
         sys.exit(1)
 
 
-def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path]) -> Verdict:
+def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path], folder: Path | None) -> Verdict:
     # In this order: what a file holds now was in the database before.
     witnesses = [CheckpointLines(path) for path in files]
     last = seals.length()
+    anchors = seals.anchors()
+    start = seals.beginning()
+    found, verdict = _walk(seals, keys, witnesses, anchors, start, last)
+    if found.listed and seals.beginning() != start:
+        # Rows that are archived went while they were read.
+        anchors = seals.anchors()
+        found, verdict = _walk(seals, keys, witnesses, anchors, anchors[-1].checkpoint.point, last)
+    notes = []
+    if anchors:
+        notes.append(_look_into_archives(anchors, keys, files, folder, found))
+    for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
+        name_unsealed(found, one)
+    return verdict.with_more(found, (*notes, *_ignored(witnesses)))
+
+
+def _walk(
+    seals: SqlSeals,
+    keys: PublicKeys,
+    witnesses: Sequence[CheckpointLines],
+    anchors: Sequence[Anchor],
+    start: ChainPoint,
+    last: int,
+) -> tuple[Discrepancies, Verdict]:
     found = Discrepancies()
-    verdict = verify(
+    return found, verify(
         in_order(
-            seals.sealed_events(last),
+            seals.sealed_events(last, after=start.position),
             (WitnessedCheckpoint(one, "the database") for one in seals.checkpoints(last)),
+            (WitnessedCheckpoint(one.checkpoint, "the record of archives") for one in anchors),
             *(_witnessed(lines) for lines in witnesses),
         ),
         keys,
         found,
+        start=start,
     )
-    for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
-        name_unsealed(found, one)
-    return verdict.with_more(found, _ignored(witnesses))
 
 
-def _verify_export(lines: IO[str], keys: PublicKeys, files: Sequence[Path]) -> Verdict:
+def _look_into_archives(
+    anchors: Sequence[Anchor], keys: PublicKeys, files: Sequence[Path], folder: Path | None, found: Discrepancies
+) -> str:
+    archived = f"positions 1 to {anchors[-1].last} are in {len(anchors)} archives"
+    if folder is None:
+        return f"{archived}, which were not looked at: give their folder with --archives"
+
+    def witnesses() -> Iterator[Iterator[WitnessedCheckpoint]]:
+        return (_witnessed(CheckpointLines(path), may_be_ahead=True) for path in files)
+
+    events = verify_archives(anchors, LocalArchiveFolder(folder), keys, found, witnesses)
+    return f"{archived} in {folder}: {events} events read there and proved"
+
+
+def _verify_export(lines: IO[bytes], keys: PublicKeys, files: Sequence[Path]) -> Verdict:
     witnesses = [CheckpointLines(path) for path in files]
-    place = lines.name
-    export = ExportReader(lines, place)
+    export = ExportReader(unpacked_lines(lines, lines.name), lines.name)
     found = Discrepancies()
-    verdict = verify(
-        in_order(export, *(_witnessed(one, may_be_ahead=True) for one in witnesses)), keys, found, start=export.start
-    )
+    verdict = verify_export(export, keys, found, [_witnessed(one, may_be_ahead=True) for one in witnesses])
     return verdict.with_more(found, _ignored(witnesses))
 
 
@@ -223,8 +262,19 @@ def _keys(paths: Sequence[Path]) -> PublicKeys:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database.url, connections=2, statement_timeout=_PATIENCE)
+def checked_database(settings: Settings, owner_url: str | None = None) -> Iterator[Database]:
+    """The database for questions that take long.
+
+    Args:
+        settings: name it.
+        owner_url: the same as another user; None for the broker's own.
+
+    Raises:
+        DatabaseNotReady: it is not of this version.
+        AuditUnavailable: no answer.
+        SettingsInvalid: an address is wrong.
+    """
+    database = Database(owner_url or settings.database.url, connections=2, statement_timeout=_PATIENCE)
     try:
         migrations.check_ready(database, resource("alembic"))
         yield database

@@ -53,6 +53,7 @@ class EventKind(StrEnum):
     ADMIN_SECOND_FACTORS_RESET = "admin.second_factors_reset"
     ADMIN_EXPORT_STARTED = "admin.export_started"
     ADMIN_EXPORT_ENDED = "admin.export_ended"
+    ADMIN_AUDIT_ARCHIVED = "admin.audit_archived"
 
 
 # How a grant can end: it has one of these at most, and until then nobody knows whether AWS issued credentials.

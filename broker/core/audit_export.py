@@ -16,7 +16,14 @@ from typing import Any, Final
 from broker.core.audit import canonical_json
 from broker.core.errors import AuditUnavailable
 from broker.core.seals import ChainPoint, SealedEvent, read_checkpoint
-from broker.core.verification import WitnessedCheckpoint
+from broker.core.verification import (
+    Discrepancies,
+    SignatureCheck,
+    Verdict,
+    WitnessedCheckpoint,
+    in_order,
+    verify,
+)
 
 _START: Final = "start"
 _EVENT: Final = "event"
@@ -114,6 +121,26 @@ class ExportReader:
         if not isinstance(fields, dict):
             raise AuditUnavailable(f"{self._place}, line {self._number}: it is no JSON object")
         return fields
+
+
+def verify_export(
+    export: ExportReader,
+    signatures: SignatureCheck,
+    discrepancies: Discrepancies,
+    witnesses: Iterable[Iterator[WitnessedCheckpoint]] = (),
+) -> Verdict:
+    """Verify an export: the one of a command, or an archive.
+
+    Args:
+        export: its first line is read.
+        signatures: the keys that count.
+        discrepancies: takes what does not fit.
+        witnesses: checkpoints from elsewhere, each in the order of the chain.
+
+    Raises:
+        AuditUnavailable: a line is none of an export, or the last one is missing.
+    """
+    return verify(in_order(export, *witnesses), signatures, discrepancies, start=export.start)
 
 
 def _event(fields: Mapping[str, Any]) -> SealedEvent:

@@ -49,6 +49,7 @@ class AuditFilter:
 
     Attributes:
         person: part of a username (any case), or a whole immutable id.
+        principal_id: the immutable id, and nothing else.
         bucket: named by the session policy. Sessions of a whole role or of managed policies name none.
         source: an address or a network.
         text: part of a username, entitlement, account, role, source address or reason (any case), or one whole id:
@@ -59,6 +60,7 @@ class AuditFilter:
     """
 
     person: str | None = None
+    principal_id: str | None = None
     kind: EventKind | None = None
     outcome: Outcome | None = None
     entitlement: str | None = None
@@ -123,10 +125,10 @@ class EventCount:
     capped: bool
 
 
-def buckets_of(event: AuditEvent) -> tuple[str, ...]:
-    """The buckets that an event's session policy allows anything in, sorted; none of a policy that cannot be read."""
+def buckets_of(session_policy: str | None) -> tuple[str, ...]:
+    """The buckets that a session policy allows anything in, sorted; none of a policy that cannot be read."""
     try:
-        document = json.loads(event.session_policy or "{}")
+        document = json.loads(session_policy or "{}")
         allowed = [one for one in _as_list(document.get("Statement", [])) if one.get("Effect") == "Allow"]
         resources = [str(resource) for one in allowed for resource in _as_list(one.get("Resource", []))]
     except (ValueError, AttributeError, RecursionError):

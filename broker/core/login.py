@@ -146,6 +146,8 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         last_seen_at=now,
         awaits_second_factor=demand.waits,
         second_factor=demand.method,
+        source_address=attempt.origin.source_address,
+        user_agent=attempt.origin.user_agent,
     )
     ports.sessions.create(session, ports.limits)
     return SignIn(principal=principal, session=session, token=token)

@@ -287,6 +287,9 @@ class Seals(Protocol):
     def point(self, position: int) -> ChainPoint | None:
         """The chain at a position; None where there is no seal."""
 
+    def newest_archived(self) -> Checkpoint | None:
+        """The checkpoint that the newest archive ends on; None when nothing was archived."""
+
     def oldest_waiting(self) -> datetime | None:
         """The time of the oldest event that waits to be sealed; None when none does."""
 
@@ -321,6 +324,9 @@ class Sessions(Protocol):
 
     def find(self, token_hash: str) -> SignInSession | None:
         """The session of that token; None when there is none."""
+
+    def of_principal(self, principal_id: str) -> Sequence[SignInSession]:
+        """The sessions of a person, run out or not."""
 
     def touch(self, token_hash: str, now: datetime) -> None:
         """Note a request."""

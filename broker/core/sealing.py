@@ -60,19 +60,7 @@ def seal_waiting(ports: SealingPorts) -> Sealed:
         return sign_checkpoint(point, ports.key, ports.clock())
 
     # 1. What a sink holds was signed before. The chain still has to be the one of that signature.
-    problems = []
-    for sink in ports.sinks:
-        try:
-            witnessed = sink.newest()
-        except AuditUnavailable as error:
-            problems.append(str(error))
-            continue
-        if witnessed is not None and ports.seals.point(witnessed.position) != witnessed.point:
-            raise AuditUnavailable(
-                f"nothing is sealed: the log does not fit the newest checkpoint in {sink.place}, at position"
-                f" {witnessed.position}; run `broker audit verify`, and if the database was restored from a backup,"
-                " keep that file under another name as the proof of what is missing"
-            )
+    problems = _refuse_another_chain(ports)
 
     # 2. Seal, batch by batch.
     events = 0
@@ -90,6 +78,38 @@ def seal_waiting(ports: SealingPorts) -> Sealed:
             except AuditUnavailable as error:
                 problems.append(str(error))
     return Sealed(events, newest, sealing_lag(ports.seals, ports.clock()), tuple(dict.fromkeys(problems)))
+
+
+def _refuse_another_chain(ports: SealingPorts) -> list[str]:
+    """Compare the chain with the newest checkpoint in each sink; the sinks that cannot be read."""
+    problems = []
+    for sink in ports.sinks:
+        try:
+            witnessed = sink.newest()
+        except AuditUnavailable as error:
+            problems.append(str(error))
+            continue
+        if witnessed is None or _was_archived(witnessed, ports):
+            continue
+        if ports.seals.point(witnessed.position) != witnessed.point:
+            raise AuditUnavailable(
+                f"nothing is sealed: the log does not fit the newest checkpoint in {sink.place}, at position"
+                f" {witnessed.position}; run `broker audit verify`, and if the database was restored from a backup,"
+                " keep that file under another name as the proof of what is missing"
+            )
+    return problems
+
+
+def _was_archived(witnessed: Checkpoint, ports: SealingPorts) -> bool:
+    """Whether the part of the chain that it is on has left the database, and we signed what it left with.
+
+    A file is behind by so much when its node was off, or is new to it and came from another.
+    """
+    archived = ports.seals.newest_archived()
+    if archived is None or witnessed.position >= archived.position:
+        return False
+    # Ed25519 has one signature for one content (RFC 8032, section 5.1.6), so to sign again is to verify.
+    return sign_checkpoint(archived.point, ports.key, archived.time) == archived
 
 
 def sealing_lag(seals: Seals, now: datetime) -> timedelta:

@@ -42,6 +42,8 @@ class SignInSession:
         awaits_second_factor: the password alone is proved, and the sign-in is good for nothing but the second factor.
         second_factor: what was used last beside the password; None when nothing was.
         second_factor_at: when it was proved; None when it was not, for a trusted browser too.
+        source_address: from where it was begun; None when that was not noted.
+        user_agent: of the browser, for its person to recognise.
     """
 
     token_hash: str
@@ -52,6 +54,8 @@ class SignInSession:
     awaits_second_factor: bool = False
     second_factor: Method | None = None
     second_factor_at: datetime | None = None
+    source_address: str | None = None
+    user_agent: str | None = None
 
     def __post_init__(self) -> None:
         proved = self.second_factor is not None and self.second_factor.is_proof

@@ -30,6 +30,8 @@ class DiscrepancyKind(StrEnum):
     FORGED = "forged checkpoint"
     UNSIGNED = "not signed"
     UNSEALED = "not sealed"
+    ARCHIVE_MISSING = "archive missing"
+    ARCHIVE_CHANGED = "archive changed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,9 +11,10 @@ from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit import OUTCOMES, AuditEvent, EventKind
 from broker.core.audit_search import AuditFilter, AuditPage, overall
 from broker.core.errors import PageNotFound
+from broker.core.settling import latest_end
 from broker.web import access
 from broker.web.audit_chart import MOST_COUNTED, chart
 from broker.web.audit_query import CURSOR_KEY, Search, read_search, write_local_time
@@ -29,8 +30,6 @@ _MOST_EVENTS_OF_A_GRANT: Final = 20
 # What else the person did: so long before and after, so many at most.
 _NEIGHBOURHOOD: Final = timedelta(hours=1)
 _MOST_NEIGHBOURS: Final = 20
-
-_OUTCOMES: Final = {EventKind.ISSUANCE_SUCCEEDED, EventKind.ISSUANCE_REJECTED}
 
 _QUICK_CHOICES: Final[Mapping[timedelta, LazyString]] = {
     timedelta(hours=1): lazy_gettext("Last hour"),
@@ -91,7 +90,7 @@ def audit_event(event_id: str) -> str:
         row=row_of(event),
         words=policy_words(event.session_policy) if event.session_policy else (),
         together=[row_of(one) for one in together],
-        outcome_missing=bool(together) and not any(one.kind in _OUTCOMES for one in together),
+        unknown_until=_unknown_until(together),
         neighbours=[row_of(one) for one in _neighbours(event)],
     )
 
@@ -112,11 +111,17 @@ def _of_the_same_grant(event: AuditEvent) -> list[AuditEvent]:
     return sorted(page.events, key=lambda one: (one.time, one.kind is not EventKind.ISSUANCE_INTENDED))
 
 
+def _unknown_until(together: Sequence[AuditEvent]) -> datetime | None:
+    if any(one.kind in OUTCOMES for one in together):
+        return None
+    return next((latest_end(one) for one in together if one.kind is EventKind.ISSUANCE_INTENDED), None)
+
+
 def _neighbours(event: AuditEvent) -> list[AuditEvent]:
     if event.principal_id is None:
         return []
     around = AuditFilter(
-        person=event.principal_id, since=event.time - _NEIGHBOURHOOD, until=event.time + _NEIGHBOURHOOD
+        principal_id=event.principal_id, since=event.time - _NEIGHBOURHOOD, until=event.time + _NEIGHBOURHOOD
     )
     page = current_portal().audit.search(around, limit=_MOST_NEIGHBOURS)
     return [one for one in page.events if one.grant_id is None or one.grant_id != event.grant_id]

@@ -45,6 +45,7 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.ADMIN_SECOND_FACTORS_RESET: lazy_gettext("Second factors reset"),
     EventKind.ADMIN_EXPORT_STARTED: lazy_gettext("Audit export begun"),
     EventKind.ADMIN_EXPORT_ENDED: lazy_gettext("Audit export ended"),
+    EventKind.ADMIN_AUDIT_ARCHIVED: lazy_gettext("Audit archived"),
 }
 
 FIELD_LABELS: Final[Mapping[str, LazyString]] = {

@@ -23,7 +23,7 @@ def ready() -> Response:
 
     An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
     a signing key that ends soon, or one that cannot take over from the one that signs, and an audit that is not sealed
-    in time: events are safe, and their proof comes later.
+    or does not reach the SIEM in time: events are safe, and their proof or their copy comes later.
     """
     portal = current_portal()
     checks = portal.readiness()
@@ -54,6 +54,10 @@ def _warnings(portal: Portal) -> list[str]:
     if sealing is not None:
         logger().warning("audit not sealed in time", problem=sealing)
         found.append("sealing")
+    streaming = portal.streaming_problem()
+    if streaming is not None:
+        logger().warning("audit not streamed in time", problem=streaming)
+        found.append("audit-stream")
     if portal.clock_problem() is not None:
         found.append("clock")
     return found

@@ -41,6 +41,7 @@ class Portal:
         signing_key_problem: what has to be done about the key although it signs, None for nothing; may raise
             SigningKeyUnusable.
         sealing_problem: why events of the audit are not sealed in time, None when they are.
+        streaming_problem: why events of the audit do not reach the SIEM in time, None when they do or there is none.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
         has_duty: whether a person has it; may raise DirectoryUnavailable, and GroupNotResolved when the configured
@@ -68,6 +69,7 @@ class Portal:
     rollover: Callable[[], RolloverReport]
     signing_key_problem: Callable[[], str | None]
     sealing_problem: Callable[[], str | None]
+    streaming_problem: Callable[[], str | None]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]

@@ -21,6 +21,7 @@ class MemorySeals:
     waiting: list[AuditEvent] = field(default_factory=list)
     points: list[ChainPoint] = field(default_factory=lambda: [BEGINNING])
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    archived: Checkpoint | None = None
 
     def seal(self, sign: Sign, *, limit: int) -> int:
         batch, self.waiting = self.waiting[:limit], self.waiting[limit:]
@@ -35,7 +36,12 @@ class MemorySeals:
         return self.checkpoints[-1] if self.checkpoints else None
 
     def point(self, position: int) -> ChainPoint | None:
+        if self.archived is not None and position < self.archived.position:
+            return None
         return self.points[position] if position < len(self.points) else None
+
+    def newest_archived(self) -> Checkpoint | None:
+        return self.archived
 
     def oldest_waiting(self) -> datetime | None:
         return min((event.time for event in self.waiting), default=None)

@@ -126,6 +126,22 @@ def the_signed_out_page_with_live_sessions(_world: World, browser: Browser) -> T
     return browser.post("/logout")
 
 
+def the_home_page_after_a_broker_died(world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(HANAKO)
+    browser.post("/issue/home/credentials")
+    browser.post("/issue/home/credentials")
+    world.audit.events.pop()
+    return browser.get("/")
+
+
+def an_audit_event_of_unknown_outcome(world: World, browser: Browser) -> TestResponse:
+    the_home_page_after_a_broker_died(world, browser)
+    intent = world.audit.events[-1]
+    browser.post("/logout")
+    browser.sign_in(ADA)
+    return browser.get(f"/admin/audit/{intent.id}")
+
+
 def the_signed_out_page_without_an_audit(world: World, browser: Browser) -> TestResponse:
     browser.sign_in(HANAKO)
     token = browser.form_token()
@@ -158,6 +174,12 @@ def an_older_page_of_the_audit(world: World, browser: Browser) -> TestResponse:
         world.browser().sign_in(HANAKO, password="wrong")
     first = browser.get("/admin/audit")
     return browser.get(browser.link(first, "next"))
+
+
+def the_account(world: World, browser: Browser) -> TestResponse:
+    world.browser().sign_in(HANAKO)
+    browser.sign_in(HANAKO)
+    return browser.get("/account")
 
 
 def an_audit_event(world: World, browser: Browser) -> TestResponse:
@@ -387,6 +409,7 @@ PAGES: tuple[Show, ...] = (
     an_expired_form,
     the_home_page,
     the_home_page_with_faults,
+    the_home_page_after_a_broker_died,
     a_password_to_change,
     a_password_that_has_run_out,
     a_new_password_that_is_refused,
@@ -401,7 +424,9 @@ PAGES: tuple[Show, ...] = (
     somebody_who_is_gone,
     the_audit,
     an_older_page_of_the_audit,
+    the_account,
     an_audit_event,
+    an_audit_event_of_unknown_outcome,
     a_narrow_search_of_the_audit,
     the_audit_without_a_directory,
     an_empty_audit,

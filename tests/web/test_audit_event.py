@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from broker.core.audit import AuditEvent, EventKind
+from broker.core.settling import SettlingPorts, latest_end, settle_expired
 from broker.web.policy_words import policy_words
 from tests.web.world import ADA, HANAKO, HOME, Browser, World
 
@@ -70,6 +71,25 @@ def test_an_intent_without_an_outcome_says_that_nobody_knows(ada: Browser, world
     together = section(ada.get(f"/admin/audit/{intent.id}").text, "This grant from the intent to its outcome")
 
     assert "it is not known whether AWS issued credentials" in together
+    assert "they end by" in together
+    assert latest_end(intent).strftime("%Y-%m-%dT%H:%M:%SZ") in together
+
+
+def test_a_settled_grant_says_that_it_expired_and_why(ada: Browser, world: World) -> None:
+    intent = replace(issued(world), kind=EventKind.ISSUANCE_INTENDED, id="1" * 32, grant_id="lost")
+    world.audit.events.append(intent)
+    world.clock.advance(timedelta(days=1))
+    assert settle_expired(SettlingPorts(audit=world.audit, clock=world.clock)) == 1
+    settled = world.audit.events[-1]
+    ada.sign_in(ADA)
+
+    text = ada.get(f"/admin/audit/{settled.id}").text
+
+    assert "it is not known whether AWS issued credentials" not in text
+    assert '<h1><span class="outcome outcome-neutral">' in text
+    assert "Expired, outcome unknown" in text
+    assert "the outcome was never recorded: nothing was handed over" in text
+    assert intent.id in section(text, "This grant from the intent to its outcome")
 
 
 def test_the_session_policy_is_said_in_words(ada: Browser, world: World) -> None:

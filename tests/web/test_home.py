@@ -10,6 +10,7 @@ from html import unescape
 
 import pytest
 
+from broker.core.audit import EventKind
 from broker.core.entitlements import Access, Catalogue, KmsKey, S3LocationTemplate, S3Scope, Template, Use
 from broker.core.errors import GroupNotResolved
 from tests.fakes import Person, group_named, person_named
@@ -279,6 +280,20 @@ def test_too_many_places_show_on_the_card(world: World) -> None:
 
     assert "The access is too large for one session" in page
     assert "/issue/" not in page
+
+
+def test_a_session_of_which_nobody_knows_is_said_to_run_perhaps(hanako: Browser, world: World) -> None:
+    hanako.post("/issue/home/credentials")
+    [succeeded] = [one for one in world.audit.events if one.kind is EventKind.ISSUANCE_SUCCEEDED]
+    world.audit.events.remove(succeeded)
+
+    page = hanako.get("/").text
+
+    assert "1 may be running" in page
+    assert "AWS session is running" not in page
+    assert "at the latest: we did not learn whether AWS opened it" in page
+    world.audit.events.append(succeeded)
+    assert "may be running" not in hanako.get("/").text
 
 
 def test_running_sessions_are_counted_and_named_until_they_end(hanako: Browser, world: World) -> None:

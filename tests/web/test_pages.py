@@ -141,6 +141,14 @@ def the_audit(page: Page, portal: LivePortal) -> None:
     page.click("tr.more summary >> nth=3")
 
 
+def the_account(page: Page, portal: LivePortal) -> None:
+    other = portal.world.browser()
+    other.client.environ_base["HTTP_USER_AGENT"] = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0) Mobile Safari/604.1"
+    other.sign_in(KEN)
+    sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/account")
+
+
 def an_audit_event(page: Page, portal: LivePortal) -> None:
     signed_out(page, portal)
     sign_in(page, portal, ADA)
@@ -307,6 +315,7 @@ PAGES: dict[Visit, str] = {
     credentials_without_a_clipboard: "#posix:focus",
     signed_out: ".live-list",
     the_audit: "details[open] .all-fields",
+    the_account: ".account-list button",
     an_audit_event: ".policy-words",
     a_narrow_audit_while_the_directory_is_down: "details.more-filters[open]",
     an_empty_audit: ".empty",

@@ -35,7 +35,8 @@ def expire(world: World, cause: LoginCause = LoginCause.MUST_CHANGE_PASSWORD) ->
 def test_a_signed_in_person_changes_the_password_and_stays_signed_in_here_alone(hanako: Browser, world: World) -> None:
     elsewhere = world.browser()
     elsewhere.sign_in(HANAKO)
-    assert 'href="/password"' in hanako.get("/").text
+    assert 'href="/account"' in hanako.get("/").text
+    assert 'href="/password"' in hanako.get("/account").text
 
     answer = form(hanako)
 
@@ -272,7 +273,7 @@ def test_switched_off_there_is_no_such_page_and_no_way_to_it() -> None:
     world = World(change_passwords=False)
     browser = world.browser()
     browser.sign_in(HANAKO)
-    assert 'href="/password"' not in browser.get("/").text
+    assert 'href="/password"' not in browser.get("/account").text
     assert browser.get("/password").status_code == 404
     assert browser.post("/password", {"current_password": OLD}).status_code == 404
     expire(world)

@@ -12,6 +12,8 @@ CONTRACT = {
     "/": {"GET"},
     "/login": {"GET", "POST"},
     "/logout": {"POST"},
+    "/account": {"GET"},
+    "/account/browsers/end": {"POST"},
     "/password": {"GET", "POST"},
     "/language": {"POST"},
     "/issue/<entitlement_id>/credentials": {"POST"},
@@ -64,6 +66,8 @@ def test_open_routes_are_listed_by_name_and_exist() -> None:
     assert {rule.rule for rule in CLOSED} == {
         "/",
         "/logout",
+        "/account",
+        "/account/browsers/end",
         "/password",
         "/issue/<entitlement_id>/credentials",
         "/issue/<entitlement_id>/console",

@@ -246,6 +246,7 @@ class World:
                 "rollover": lambda: self.rollover,
                 "signing_key_problem": lambda: self.signing_key_problem,
                 "sealing_problem": lambda: None,
+                "streaming_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
                 "revoking": self.revoking(own_roles=portal.pop("own_roles", True)),
@@ -259,6 +260,13 @@ class World:
             },
         )
         self.app: Flask = create_app(self.portal)
+
+    def ask_for_second_factors(self, policy: SecondFactorPolicy) -> None:
+        """From now on by that policy."""
+        login = self.portal.login
+        second_factor = replace(login.second_factor, policy=policy)
+        self.portal = replace(self.portal, login=replace(login, second_factor=second_factor))
+        attach(self.app.extensions, self.portal)
 
     def revoking(self, *, own_roles: bool = True) -> RevokingPorts:
         """What takes sessions back; without own roles AWS is not told."""
@@ -278,13 +286,6 @@ class World:
             accounts=lambda: {account.id: account for account in (FILES, WORKBENCH)},
             in_aws=in_aws if own_roles else None,
         )
-
-    def ask_for_second_factors(self, policy: SecondFactorPolicy) -> None:
-        """From now on by that policy."""
-        login = self.portal.login
-        second_factor = replace(login.second_factor, policy=policy)
-        self.portal = replace(self.portal, login=replace(login, second_factor=second_factor))
-        attach(self.app.extensions, self.portal)
 
     def browser(self, language: str = "en") -> Browser:
         client = self.app.test_client()

@@ -193,7 +193,7 @@ class SqlAuditLog:
 def _write(connection: Connection, event: AuditEvent, terms: Sequence[_Term]) -> None:
     row: dict[str, object] = {name: getattr(event, name) for name in _FIELDS}
     row["hash"] = event.hash
-    buckets = buckets_of(event)
+    buckets = buckets_of(event.session_policy)
     for number, (name, value) in enumerate(terms):
         row |= {f"field_{number}": name, f"value_{number}": value, f"folded_{number}": _folded(name, value)}
     for number, bucket in enumerate(buckets):

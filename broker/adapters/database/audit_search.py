@@ -112,6 +112,8 @@ class Question:
             found["kind"] = _column("kind", steer=steer) == written_out(which.kind)
         if which.outcome is not None:
             found["outcome"] = or_(*(_event.kind == written_out(kind) for kind in which.outcome.kinds))
+        if which.principal_id is not None:
+            found["principal_id"] = _event.principal_id == which.principal_id
         for name in ("entitlement", "account"):
             if (value := getattr(which, name)) is not None:
                 found[name] = _column(name, steer=steer) == value

@@ -13,6 +13,8 @@ from broker.core.errors import DatabaseNotReady, Fault, SettingsInvalid
 _APPEND: Final = "SELECT, INSERT"
 _KEEP: Final = "SELECT, INSERT, UPDATE, DELETE"
 _REVISION: Final = "alembic_version"
+# Who records an archive opens the road for removing what it covers.
+_READ_ONLY: Final = frozenset({"audit_archive", _REVISION})
 # An owner without a privilege can give it back to himself, and set triggers aside.
 _MAY_REWRITE: Final = text(
     "SELECT pg_has_role(:user, relowner, 'MEMBER') OR has_table_privilege(:user, oid, 'UPDATE, DELETE, TRUNCATE')"
@@ -41,7 +43,7 @@ def grant_least(connection: Connection, url: str) -> None:
         raise SettingsInvalid(Fault("database.url", "write the broker's user into it: postgresql://broker@host/name"))
     quote = connection.dialect.identifier_preparer.quote
     for name in (*metadata.tables, _REVISION):
-        allowed = _APPEND if name.startswith("audit_") else "SELECT" if name == _REVISION else _KEEP
+        allowed = "SELECT" if name in _READ_ONLY else _APPEND if name.startswith("audit_") else _KEEP
         connection.execute(text(f"REVOKE ALL ON {quote(name)} FROM {quote(user)}"))
         connection.execute(text(f"GRANT {allowed} ON {quote(name)} TO {quote(user)}"))
     if may_rewrite_audit(connection, user):

@@ -27,7 +27,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
 from broker.adapters.database.privileges import may_rewrite_audit
-from broker.adapters.database.tables import audit_checkpoint, audit_event, audit_seal, seal_queue
+from broker.adapters.database.tables import audit_archive, audit_checkpoint, audit_event, audit_seal, seal_queue
+from broker.core.archiving import Anchor
 from broker.core.audit import AuditEvent, event_record
 from broker.core.errors import AuditUnavailable
 from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, Seal, SealedEvent, Sign, UnsealedEvent, continue_chain
@@ -41,6 +42,7 @@ _ROWS: Final = 1_000
 
 _SEAL: Final = audit_seal.c
 _CHECKPOINT: Final = audit_checkpoint.c
+_ARCHIVE: Final = audit_archive.c
 _EVENT: Final = audit_event.c
 _QUEUE: Final = seal_queue.c
 _RECORD: Final = tuple(field.name for field in fields(AuditEvent))
@@ -133,6 +135,49 @@ class SqlSeals:
         with self._database.reading(AuditUnavailable) as connection:
             return connection.scalar(select(_QUEUE.time).order_by(_QUEUE.time, _QUEUE.id).limit(1))
 
+    def anchors(self) -> tuple[Anchor, ...]:
+        """What stays of the events that were archived, in their order.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        with self._database.reading(AuditUnavailable) as connection:
+            rows = connection.execute(select(audit_archive).order_by(_ARCHIVE.position)).all()
+        return tuple(
+            Anchor(row.first_position, _checkpoint(row), row.file, row.sha256, row.archived_at) for row in rows
+        )
+
+    def newest_archived(self) -> Checkpoint | None:
+        """The checkpoint that the newest archive ends on; None when nothing was archived.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        with self._database.reading(AuditUnavailable) as connection:
+            row = connection.execute(select(audit_archive).order_by(_ARCHIVE.position.desc()).limit(1)).one_or_none()
+        return None if row is None else _checkpoint(row)
+
+    def beginning(self) -> ChainPoint:
+        """The point before the first event that is in the database: the beginning, unless there are archives.
+
+        Until the last removed row is gone that is before the newest archive's end.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        archived = self.newest_archived()
+        if archived is None:
+            return BEGINNING
+        lowest = select(_SEAL.position, _SEAL.chain_hash, _EVENT.id).join_from(
+            audit_seal, audit_event, _EVENT.id == _SEAL.event_id, isouter=True
+        )
+        with self._database.reading(AuditUnavailable) as connection:
+            row = connection.execute(lowest.order_by(_SEAL.position).limit(1)).one_or_none()
+        if row is None or row.position > archived.position:
+            return archived.point
+        # A removal leaves the seal of the last event that it took. With its event still there, none has begun.
+        return _point(row.position, row.chain_hash) if row.id is None else BEGINNING
+
     def length(self) -> int:
         """The highest position of a seal or checkpoint; 0 when there is none.
 
@@ -215,6 +260,7 @@ class SqlSeals:
             AuditUnavailable: no answer.
         """
         statement = select(func.min(_SEAL.position), func.max(_SEAL.position))
+        statement = statement.where(_SEAL.position > self.beginning().position)
         if since is not None or until is not None:
             statement = statement.join_from(audit_seal, audit_event, _EVENT.id == _SEAL.event_id)
         if since is not None:
@@ -224,6 +270,16 @@ class SqlSeals:
         with self._database.reading(AuditUnavailable) as connection:
             first, last = connection.execute(statement).one()
         return None if first is None else (first, last)
+
+    def first_time(self, after: int) -> datetime | None:
+        """The time of the first sealed event after that position; None when there is none.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        statement = select(_EVENT.time).join_from(audit_seal, audit_event, _EVENT.id == _SEAL.event_id)
+        with self._database.reading(AuditUnavailable) as connection:
+            return connection.scalar(statement.where(_SEAL.position > after).order_by(_SEAL.position).limit(1))
 
     def signed_position(self, position: int) -> int | None:
         """The position of the first checkpoint there or after it; None when there is none.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, false, insert, or_, select, update
 
@@ -52,6 +53,8 @@ class SqlSessions:
                     awaits_second_factor=session.awaits_second_factor,
                     second_factor=session.second_factor,
                     second_factor_at=session.second_factor_at,
+                    source_address=session.source_address,
+                    user_agent=session.user_agent,
                 )
             )
 
@@ -64,10 +67,18 @@ class SqlSessions:
         statement = select(sign_in_session).where(sign_in_session.c.token_hash == token_hash)
         with self._database.reading(SessionsUnavailable) as connection:
             row = connection.execute(statement).mappings().one_or_none()
-        if row is None:
-            return None
-        method = row["second_factor"]
-        return SignInSession(**{**row, "second_factor": None if method is None else Method(method)})
+        return None if row is None else _session(row)
+
+    def of_principal(self, principal_id: str) -> Sequence[SignInSession]:
+        """The sessions of a person, run out or not.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        statement = select(sign_in_session).where(sign_in_session.c.principal_id == principal_id)
+        with self._database.reading(SessionsUnavailable) as connection:
+            rows = connection.execute(statement).mappings().all()
+        return tuple(_session(row) for row in rows)
 
     def touch(self, token_hash: str, now: datetime) -> None:
         """Note a request, unless one was noted within the last 30 seconds; never goes back in time.
@@ -139,3 +150,8 @@ class SqlSessions:
         statement = delete(sign_in_session).where(kept.principal_id == principal_id, kept.token_hash != token_hash)
         with self._database.writing(SessionsUnavailable) as connection:
             return connection.execute(statement).rowcount
+
+
+def _session(row: Mapping[Any, Any]) -> SignInSession:
+    method = row["second_factor"]
+    return SignInSession(**{**row, "second_factor": None if method is None else Method(method)})

@@ -135,6 +135,32 @@ audit_checkpoint: Final = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 
+# The archives that hold what was removed: the checkpoint that each ends on, and its file. Append-only by triggers; rows
+# of the three tables above may be removed when one of these covers them.
+audit_archive: Final = Table(
+    "audit_archive",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("chain_hash", ExactText, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("key_id", ExactText, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("first_position", _Position, nullable=False),
+    Column("file", ExactText, nullable=False),
+    Column("sha256", ExactText, nullable=False),
+    Column("archived_at", UtcTime, nullable=False),
+)
+
+# How far the stream to a SIEM got, and which process is sending.
+stream_cursor: Final = Table(
+    "stream_cursor",
+    metadata,
+    Column("name", ExactText, primary_key=True),
+    Column("position", _Position, nullable=False, autoincrement=False),
+    Column("holder", ExactText, nullable=False),
+    Column("until", UtcTime, nullable=False),
+)
+
 sign_in_session: Final = Table(
     "sign_in_session",
     metadata,
@@ -146,6 +172,8 @@ sign_in_session: Final = Table(
     Column("awaits_second_factor", Boolean, nullable=False, server_default=false()),
     Column("second_factor", ExactText),
     Column("second_factor_at", UtcTime),
+    Column("source_address", ExactText),
+    Column("user_agent", ExactText),
 )
 
 # Authenticator apps have a seed (encrypted) and a last step, passkeys the rest.

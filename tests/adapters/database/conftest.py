@@ -56,6 +56,7 @@ def postgresql_url(shared_postgresql_url: str) -> str:
         connection.execute("SET lock_timeout = '5s'")
         connection.execute("SET session_replication_role = replica")
         connection.execute("TRUNCATE audit_event, audit_term, audit_bucket, sign_in_session, sign_in_attempts")
+        connection.execute("TRUNCATE audit_archive, stream_cursor")
         connection.execute("TRUNCATE revocation, revocation_role, claim")
         connection.execute("TRUNCATE seal_queue, audit_seal, audit_checkpoint, open_grant, write_check")
         connection.execute("TRUNCATE second_factor, recovery_code, trusted_browser, second_factor_asked")

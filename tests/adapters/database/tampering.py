@@ -60,15 +60,18 @@ def verdict_on(database: Database, witnesses: Sequence[Checkpoint] = (), *, wait
     """As `broker audit verify` comes to it."""
     seals = SqlSeals(database)
     last = seals.length()
+    start = seals.beginning()
     found = Discrepancies()
     verdict = verify(
         in_order(
-            seals.sealed_events(last),
+            seals.sealed_events(last, after=start.position),
             (WitnessedCheckpoint(one, "the database") for one in seals.checkpoints(last)),
+            (WitnessedCheckpoint(one.checkpoint, "the record of archives") for one in seals.anchors()),
             (WitnessedCheckpoint(one, "the file") for one in witnesses),
         ),
         KEYS,
         found,
+        start=start,
     )
     for one in seals.unsealed(waiting_since, limit=20):
         name_unsealed(found, one)

@@ -91,6 +91,9 @@ def test_an_event_comes_back_with_every_field_as_it_was(log: AuditLog) -> None:
         granted_duration_seconds=3600,
         sts_region="ap-northeast-1",
         sts_tries=2,
+        revocation_id="3" * 32,
+        revoked="person hana",
+        purpose="a lost laptop",
         second_factor="passkey",
     )
     assert None not in {getattr(event, field.name) for field in fields(event)}

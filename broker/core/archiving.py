@@ -1,0 +1,313 @@
+"""Use case: take old events out of the database into a file that proves itself, and lose none whatever happens.
+
+An archive is an export (:mod:`broker.core.audit_export`) of the beginning of the chain, up to a checkpoint. What stays
+in the database is an anchor: the checkpoint of the cut, with the file's name and digest. Rows go only after the file
+was flushed, read back and verified, and after the anchor was committed; the database refuses to remove any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from broker.core.audit import AuditEvent, EventKind
+from broker.core.audit_export import ExportReader, export_lines, verify_export
+from broker.core.errors import AuditUnavailable
+from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent
+from broker.core.verification import (
+    Discrepancies,
+    DiscrepancyKind,
+    SignatureCheck,
+    Verdict,
+    WitnessedCheckpoint,
+    in_order,
+)
+
+# In one transaction, which another writer on SQLite waits for.
+_REMOVED_AT_ONCE: Final = 500
+_FILE_NAME: Final = re.compile(r"audit-[0-9]{12,}-[0-9]{12,}\.jsonl\.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What stays of the events that were archived.
+
+    Attributes:
+        first: the position of the first event in the file; the last is that of the checkpoint.
+        checkpoint: on the last event in the file.
+        file: its name, without folder.
+        sha256: of its bytes, hexadecimal.
+        time: when, aware, UTC.
+    """
+
+    first: int
+    checkpoint: Checkpoint
+    file: str
+    sha256: str
+    time: datetime
+
+    @property
+    def last(self) -> int:
+        """The position of the last event in the file."""
+        return self.checkpoint.position
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What could be archived.
+
+    Attributes:
+        start: the point before the first event.
+        checkpoint: on the last event.
+        since: the time of the earliest event.
+        until: the time of the latest event.
+    """
+
+    start: ChainPoint
+    checkpoint: Checkpoint
+    since: datetime
+    until: datetime
+
+    @property
+    def events(self) -> int:
+        """How many."""
+        return self.checkpoint.position - self.start.position
+
+    @property
+    def file(self) -> str:
+        """The name of its file: the same for the same events."""
+        return f"audit-{self.start.position + 1:012d}-{self.checkpoint.position:012d}.jsonl.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """Where an archive has to stop, and why.
+
+    Attributes:
+        position: of the first event that stays.
+        reason: in words.
+    """
+
+    position: int
+    reason: str
+
+
+class ArchivedLog(Protocol):
+    """The log in the database. Every method raises AuditUnavailable when it does not do its part."""
+
+    def anchors(self) -> tuple[Anchor, ...]:
+        """All of them, in their order."""
+
+    def retained(self, before: datetime, now: datetime) -> Retained | None:
+        """The first sealed event that is not before that moment, or whose session may live; None: none."""
+
+    def cut(self, start: ChainPoint, stop: int | None) -> Cut | None:
+        """From that point to the last checkpoint before position ``stop``; None when no checkpoint is there."""
+
+    def sealed_events(self, last: int, *, after: int = 0) -> Iterator[SealedEvent]:
+        """By position."""
+
+    def checkpoints(self, last: int, *, after: int = 0) -> Iterator[Checkpoint]:
+        """By position."""
+
+    def record(self, anchor: Anchor, start: ChainPoint) -> None:
+        """Commit an anchor.
+
+        Args:
+            anchor: the new one.
+            start: the point of the newest one so far.
+
+        Raises:
+            AuditUnavailable: also when another archive came in between.
+        """
+
+    def removable(self, up_to: int) -> int | None:
+        """The lowest position that still has an event, where it is not above that one."""
+
+    def remove(self, up_to: int) -> None:
+        """Remove the events up to that position and their proof, but for the last seal, in one transaction."""
+
+
+class ArchiveFolder(Protocol):
+    """Where archives are kept. Every method raises AuditUnavailable when it cannot be read or written."""
+
+    def write(self, file: str, lines: Iterable[str]) -> str:
+        """Write lines durably under a name that says it is not finished; the SHA-256 of the file."""
+
+    def read_unfinished(self, file: str) -> Iterator[str]:
+        """The lines of what :meth:`write` wrote."""
+
+    def publish(self, file: str) -> None:
+        """Give it its name, durably; one of that name is replaced."""
+
+    def discard(self, file: str) -> None:
+        """Remove what :meth:`write` wrote."""
+
+    def read(self, file: str) -> Iterator[str]:
+        """The lines of an archive."""
+
+    def sha256(self, file: str) -> str | None:
+        """Of a file's bytes; None when it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivingPorts:
+    """What archiving needs.
+
+    Attributes:
+        append: appends an event to the audit.
+        pause: called after each batch that was removed, so that others may write.
+    """
+
+    log: ArchivedLog
+    folder: ArchiveFolder
+    signatures: SignatureCheck
+    append: Callable[[AuditEvent], None]
+    pause: Callable[[], None]
+
+
+def plan(log: ArchivedLog, before: datetime, now: datetime, streamed: int | None) -> tuple[Cut | None, Retained | None]:
+    """What an archive would hold, and why no more.
+
+    Args:
+        before: events from that moment on stay.
+        now: sessions that end later are live.
+        streamed: events after that position stay, since the SIEM does not have them; None when there is no SIEM.
+
+    Raises:
+        AuditUnavailable: no answer.
+    """
+    anchors = log.anchors()
+    start = anchors[-1].checkpoint.point if anchors else BEGINNING
+    retained = log.retained(before, now)
+    if streamed is not None and (retained is None or streamed + 1 < retained.position):
+        retained = Retained(streamed + 1, "the SIEM does not have it yet")
+    return log.cut(start, None if retained is None else retained.position), retained
+
+
+def archive(ports: ArchivingPorts, cut: Cut, operator: str, now: datetime) -> Anchor:
+    """Archive those events.
+
+    Killed at any point, it can be run again: what was written without an anchor is written again, and what was
+    anchored is removed by :func:`finish_removal`.
+
+    Args:
+        cut: from :func:`plan`, just now.
+        operator: who asked for it, for the audit.
+        now: the moment.
+
+    Raises:
+        AuditUnavailable: a part did not do its part, or the events are not what was sealed; nothing was removed then,
+            or, if the database went away during the removal, what is gone is in the file.
+    """
+    # 1. Write, flushed to the disk.
+    last = cut.checkpoint.position
+    checkpoints = (
+        WitnessedCheckpoint(one, "the database") for one in ports.log.checkpoints(last, after=cut.start.position)
+    )
+    lines = export_lines(cut.start, in_order(ports.log.sealed_events(last, after=cut.start.position), checkpoints))
+    sha256 = ports.folder.write(cut.file, lines)
+    # 2. Read what is on the disk, as `broker audit verify --export` does.
+    problem = _unfit(ports.folder.read_unfinished(cut.file), cut, ports.signatures)
+    if problem is not None:
+        ports.folder.discard(cut.file)
+        raise AuditUnavailable(f"nothing was archived: {problem}; run `broker audit verify`")
+    ports.folder.publish(cut.file)
+    # 3. Say so in the audit, then in the anchor.
+    anchor = Anchor(cut.start.position + 1, cut.checkpoint, cut.file, sha256, now)
+    what = f"positions {anchor.first} to {anchor.last}, in {anchor.file}, SHA-256 {sha256}"
+    ports.append(AuditEvent(kind=EventKind.ADMIN_AUDIT_ARCHIVED, time=now, reason=f"{what}; by {operator}"))
+    ports.log.record(anchor, cut.start)
+    # 4. Now the rows may go.
+    _remove(ports, anchor)
+    return anchor
+
+
+def finish_removal(ports: ArchivingPorts) -> Anchor | None:
+    """Remove what an archive that was broken off left; None when none was.
+
+    Raises:
+        AuditUnavailable: the file is not in the folder, or is not what it was.
+    """
+    anchors = ports.log.anchors()
+    if not anchors or ports.log.removable(anchors[-1].last) is None:
+        return None
+    newest = anchors[-1]
+    found = ports.folder.sha256(newest.file)
+    if found != newest.sha256:
+        how = "is not in this folder" if found is None else "was changed"
+        raise AuditUnavailable(
+            f"{newest.file}, which holds events that are not removed yet, {how}: archive to the folder that has it"
+        )
+    _remove(ports, newest)
+    return newest
+
+
+def _remove(ports: ArchivingPorts, anchor: Anchor) -> None:
+    while (lowest := ports.log.removable(anchor.last)) is not None:
+        ports.log.remove(min(lowest + _REMOVED_AT_ONCE - 1, anchor.last))
+        ports.pause()
+
+
+def verify_archives(
+    anchors: Iterable[Anchor],
+    folder: ArchiveFolder,
+    signatures: SignatureCheck,
+    found: Discrepancies,
+    witnesses: Callable[[], Iterable[Iterator[WitnessedCheckpoint]]],
+) -> int:
+    """Read every archive, and name those that are missing, changed, or no part of this chain.
+
+    Args:
+        anchors: in their order.
+        folder: where they should be.
+        signatures: the keys that count.
+        found: takes what does not fit.
+        witnesses: opens the checkpoint files, for each archive anew.
+
+    Returns:
+        How many events are in those that fit.
+
+    Raises:
+        AuditUnavailable: a file cannot be read.
+    """
+    events = 0
+    start = BEGINNING
+    for anchor in anchors:
+        place = f"{anchor.file}, with positions {anchor.first} to {anchor.last}"
+        sha256 = folder.sha256(anchor.file) if _FILE_NAME.fullmatch(anchor.file) else None
+        if sha256 is None:
+            found.add(DiscrepancyKind.ARCHIVE_MISSING, f"{place}, is not in the folder", position=anchor.first)
+        elif sha256 != anchor.sha256:
+            found.add(DiscrepancyKind.ARCHIVE_CHANGED, f"{place}, was changed: its SHA-256 is {sha256}")
+        else:
+            cut = Cut(start, anchor.checkpoint, anchor.time, anchor.time)
+            problem = _unfit(folder.read(anchor.file), cut, signatures, witnesses())
+            if problem is None:
+                events += cut.events
+            else:
+                found.add(DiscrepancyKind.ARCHIVE_CHANGED, f"{place}: {problem}", position=anchor.first)
+        start = anchor.checkpoint.point
+    return events
+
+
+def _unfit(
+    lines: Iterator[str],
+    cut: Cut,
+    signatures: SignatureCheck,
+    witnesses: Iterable[Iterator[WitnessedCheckpoint]] = (),
+) -> str | None:
+    """Why those lines are not that part of the chain, signed at its end; None when they are."""
+    try:
+        export = ExportReader(lines, cut.file)
+        verdict: Verdict = verify_export(export, signatures, Discrepancies(), witnesses)
+    except AuditUnavailable as error:
+        return str(error)
+    if verdict.discrepancies:
+        return str(verdict.discrepancies[0])
+    if export.start != cut.start or verdict.proved is None or verdict.proved.point != cut.checkpoint.point:
+        return f"{cut.file} is not the part of the chain that the anchor says"
+    return None
