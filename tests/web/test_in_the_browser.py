@@ -103,7 +103,7 @@ def test_what_has_the_focus_is_outlined(page: Page, live: LivePortal) -> None:
     sign_in(page, live, ADA)
     page.goto(f"{live.url}/admin/audit")
     seen = set()
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         where, style, width = page.evaluate(
             "(() => { const of = getComputedStyle(document.activeElement);"
