@@ -293,7 +293,7 @@ def test_a_refusal_by_sts_is_recorded_with_its_request_region_and_tries() -> Non
     outcome = outside.audit.events[-1]
     assert (outcome.sts_request_id, outcome.sts_region, outcome.sts_tries) == ("req-1", "ap-northeast-1", 3)
     assert outcome.reason is not None
-    assert "has this statement" in outcome.reason
+    assert "sts:AssumeRoleWithSAML" in outcome.reason
 
 
 def test_a_silent_sts_is_recorded_with_how_often_it_was_asked() -> None:
