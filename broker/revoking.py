@@ -17,7 +17,7 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.sessions import SqlSessions
 from broker.core.entitlements import Account
-from broker.core.errors import LoginCause, PrincipalGone
+from broker.core.errors import Fault, LoginCause, PrincipalGone, SigningKeyUnusable
 from broker.core.issuance import ErrandPorts
 from broker.core.own_roles import OwnRoles
 from broker.core.ports import Clock, Directory
@@ -76,8 +76,14 @@ class Revoking:
         Raises:
             SigningKeyUnusable: the key of the broker's own roles, its certificate and its metadata do not fit.
         """
-        if self._settings.own_roles.revoker:
+        if not self._settings.own_roles.revoker:
+            return
+        try:
             self._keys.check(self._clock())
+        except SigningKeyUnusable as error:
+            # The keys do not know whose they are; what mends people's would leave these as they are.
+            faults = (Fault("own_roles.keys", f"{one.message} (`--for own-roles`)") for one in error.faults)
+            raise SigningKeyUnusable(*faults) from error
 
     def ports(self) -> RevokingPorts:
         """What revoking needs, for the requests.

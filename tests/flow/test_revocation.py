@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,6 +20,7 @@ from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.compose import accounts, compose, utc_now
 from broker.core.assertion import claims_for
 from broker.core.entitlements import authorize_errand
+from broker.core.errors import SigningKeyUnusable
 from broker.core.revocation import ITSELF, POLICY_NAME
 from broker.settings import load_settings
 from tests.flow.demo_process import Answer, Demo, PortalClient, csrf_token, running_demo
@@ -298,6 +300,12 @@ def test_the_brokers_own_roles_have_a_key_an_issuer_and_a_provider_of_their_own(
     assert 'entityID="' in metadata.stdout
     assert "/saml/own-roles" in metadata.stdout
     assert "give --for own-roles" in metadata.stderr
+
+
+def test_a_serving_broker_whose_own_metadata_do_not_fit_says_which_keys_are_meant(demo: Demo) -> None:
+    moved = replace(load_settings(demo.settings, environment={}), public_url="http://localhost:1")
+    with pytest.raises(SigningKeyUnusable, match=r"^own_roles\.keys: .*`broker metadata --sign` \(`--for own-roles`\)"):
+        compose(moved).check_at_start()
 
 
 def active_keys(printed: str) -> list[str]:

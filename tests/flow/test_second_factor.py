@@ -10,6 +10,7 @@ from dataclasses import replace
 import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from structlog.testing import capture_logs
 
 from broker.compose import compose
 from broker.settings import load_settings
@@ -100,13 +101,13 @@ def test_the_settings_say_of_whom_one_is_required(sealed: Demo) -> None:
     assert needs("alice", "No Such Group")
 
 
-def test_entitlements_that_nobody_can_use_are_named_at_the_start(
-    sealed: Demo, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_entitlements_that_nobody_can_use_are_named_at_the_start(sealed: Demo) -> None:
     settings = load_settings(sealed.settings, environment={})
     for mode, warned in (("optional", False), ("off", True)):
-        compose(replace(settings, second_factor=replace(settings.second_factor, mode=mode))).warn_at_start()
-        assert ("second_factor.mode is off" in capsys.readouterr().out) == warned
+        with capture_logs() as log:
+            compose(replace(settings, second_factor=replace(settings.second_factor, mode=mode))).warn_at_start()
+        named = [line["entitlements"] for line in log if "second_factor.mode is off" in line["event"]]
+        assert named == ([["home"]] if warned else [])
 
 
 def test_who_has_lost_everything_is_reset_by_an_administrator_and_no_secret_was_kept(page: Page, sealed: Demo) -> None:

@@ -49,8 +49,11 @@ def served(installed: Path, demo: Demo, tmp_path: Path) -> Iterator[str]:
         "BROKER_LISTEN__PORT": str(port),
         "BROKER_PUBLIC_URL": f"http://localhost:{port}",
         "BROKER_DATABASE__URL": f"sqlite:///{tmp_path}/broker.db",
+        # The demo's own ones name the demo's address.
+        "BROKER_OWN_ROLES__KEYS": str(tmp_path / "own-role-keys"),
     }
-    subprocess.run([installed, "db", "upgrade"], check=True, timeout=60, env=environment, cwd=tmp_path)
+    for command in (("db", "upgrade"), ("keys", "new", "--for", "own-roles")):
+        subprocess.run([installed, *command], check=True, timeout=60, env=environment, cwd=tmp_path)
     log = tmp_path / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen([installed, "serve"], env=environment, cwd=tmp_path, stderr=output, stdout=output)

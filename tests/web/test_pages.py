@@ -91,6 +91,7 @@ def home_of_somebody_with_long_names(page: Page, portal: LivePortal) -> None:
 
 def a_password_to_change(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/account")
     page.click("a[href='/password']")
 
 

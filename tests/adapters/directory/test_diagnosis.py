@@ -529,7 +529,7 @@ def test_a_policy_that_no_entry_shows_is_a_warning_about_the_throttle(ask: Ask) 
     unread = only_about("lock-out threshold", ask())
     assert unread.state is FindingState.WARNING
     assert unread.advice.startswith("throttle.threshold")
-    assert "the broker lets 9 wrong passwords pass within 15 min (2 of them" in unread.what
+    assert "the broker lets 9 wrong passwords pass within 16 min (2 of them" in unread.what
 
 
 def test_a_policy_that_locks_at_the_first_mistake_is_a_warning(ask: Ask, make_slapd: MakeSlapd) -> None:
