@@ -409,6 +409,7 @@ def _directory_config(settings: Settings) -> DirectoryConfig:
         display_name_attribute=directory.display_name_attribute or None,
         membership=GroupMembership(directory.membership) if directory.membership else None,
         member_attribute=directory.member_attribute or None,
+        password_policy=directory.password_policy or None,
         connect_timeout=directory.connect_timeout,
         operation_timeout=directory.operation_timeout,
     )

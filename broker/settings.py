@@ -329,6 +329,12 @@ class DirectorySettings:
     member_attribute: str = setting(
         "The attribute of a group that lists its members; absent: the kind's own.", _text, ""
     )
+    password_policy: str = setting(
+        "DN of the password policy of everybody who has none of their own (OpenLDAP's ppolicy_default), whose lock-out"
+        " the broker stays below; absent: not known, and [throttle] counts. Not with Active Directory.",
+        _text,
+        "",
+    )
     change_passwords: bool = setting(
         "Let people change their directory password in the portal, one that has run out too.", _truth, default=False
     )

@@ -39,14 +39,14 @@ from broker.core.errors import (
     SessionsUnavailable,
 )
 from broker.core.login import PASSWORD_RUN_OUT
-from broker.core.ports import Candidate, Clock, Nobody
+from broker.core.ports import Candidate, Clock, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart, merged
 from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession
 from broker.core.settling import LATEST_START, latest_end
-from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
+from broker.core.throttle import SEEN_LATER, Budget, HeldBack, Hold, LockoutPolicy
 
 
 @dataclass
@@ -72,6 +72,7 @@ class Person:
     principal: Principal
     password: str
     state: LoginCause | None = None
+    grace_sign_ins: int | None = None
 
 
 @dataclass
@@ -89,7 +90,7 @@ class MemoryDirectory:
         person = self._find(claimed_username)
         return Candidate(person.principal, self.lockout, person)
 
-    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+    def prove(self, candidate: Candidate, password: Secret) -> Proved:
         self.check()
         person = candidate.handle
         assert isinstance(person, Person)
@@ -97,8 +98,10 @@ class MemoryDirectory:
         if password.reveal() != person.password:
             raise LoginRejected(LoginCause.WRONG_PASSWORD, principal=person.principal)
         if person.state is not None:
-            raise LoginRejected(person.state, principal=person.principal)
-        return person.principal
+            # A lock is told to everybody.
+            is_right = person.state is not LoginCause.LOCKED
+            raise LoginRejected(person.state, principal=person.principal, password_is_right=is_right)
+        return Proved(person.principal, person.grace_sign_ins)
 
     def candidate_by_id(self, principal_id: str) -> Candidate:
         self.check()
@@ -401,6 +404,11 @@ class MemorySessions:
         if known is not None and not known.awaits_second_factor:
             self.kept[token_hash] = replace(known, second_factor=method, second_factor_at=at)
 
+    def note_new_password(self, token_hash: str) -> None:
+        self._check()
+        if known := self.kept.get(token_hash):
+            self.kept[token_hash] = replace(known, grace_sign_ins=None)
+
     def end(self, token_hash: str) -> None:
         self._check()
         self.kept.pop(token_hash, None)
@@ -575,6 +583,8 @@ class _Counted:
     held_back: int = 0
     unreported: int = 0
     reported_at: datetime | None = None
+    latest_at: datetime | None = None
+    under_way: int = 0
 
 
 @dataclass
@@ -590,6 +600,9 @@ class MemoryAttempts:
             row.attempts, row.held_back, row.since = 0, 0, now
         if row.attempts < budget.attempts:
             row.attempts += 1
+            lately = row.latest_at is not None and now < row.latest_at + SEEN_LATER
+            row.under_way = row.under_way + 1 if lately else 1
+            row.latest_at = now
             row.until = (row.since if budget.counts_from_first else now) + budget.window
             return None
         row.held_back += 1
@@ -605,20 +618,45 @@ class MemoryAttempts:
         self._check()
         if row := self.counted.get(budget.key):
             row.attempts = max(0, row.attempts - 1)
+            row.under_way = max(0, row.under_way - 1)
 
     def forget(self, keys: Sequence[str]) -> None:
         self._check()
         for key in keys:
             self.counted.pop(key, None)
 
-    def holds(self, now: datetime, *, limit: int) -> Sequence[Hold]:
+    def answered(self, budget: Budget) -> None:
+        self._check()
+        if row := self.counted.get(budget.key):
+            row.under_way = max(0, row.under_way - 1)
+
+    def forget_settled(self, keys: Sequence[str], right: Budget) -> None:
+        self._check()
+        for key in keys:
+            row = self.counted.get(key)
+            if row is None:
+                continue
+            row.attempts = row.under_way = max(0, row.under_way - (key == right.key))
+            if not row.attempts:
+                del self.counted[key]
+
+    def holds(self, now: datetime, *, limit: int, holding: str = "") -> Sequence[Hold]:
         self._check()
         held = [
             _hold(key, row)
             for key, row in self.counted.items()
-            if row.until > now and row.attempts >= row.budget and row.held_back
+            if row.until > now
+            and row.attempts >= row.budget
+            and row.held_back
+            and any(holding.casefold() in (text or "").casefold() for text in (key, row.username))
         ]
-        return sorted(held, key=lambda hold: hold.until, reverse=True)[:limit]
+        latest = sorted(held, key=lambda hold: hold.until, reverse=True)
+        return sorted(latest, key=lambda hold: hold.username is None)[:limit]
+
+    def hold(self, key: str, now: datetime) -> Hold | None:
+        self._check()
+        row = self.counted.get(key)
+        return None if row is None or row.until <= now or row.attempts < row.budget else _hold(key, row)
 
     def lift(self, key: str) -> Hold | None:
         self._check()

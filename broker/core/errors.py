@@ -61,11 +61,21 @@ class LoginRejected(Refusal):
         cause: why, for the audit.
         principal: the person the name belongs to, when the directory found exactly one.
         detail: what the directory answered besides, e.g. Active Directory's sub-code ``52e``; never what was typed.
+        password_is_right: whether the directory confirmed the password all the same: it counts no failure then, and
+            the person, nobody else, may learn of the cause.
     """
 
-    def __init__(self, cause: LoginCause, *, principal: Principal | None = None, detail: str | None = None) -> None:
+    def __init__(
+        self,
+        cause: LoginCause,
+        *,
+        principal: Principal | None = None,
+        detail: str | None = None,
+        password_is_right: bool = False,
+    ) -> None:
         super().__init__(f"sign-in refused: {cause}" + (f" ({detail})" if detail else ""))
         self.cause = cause
+        self.password_is_right = password_is_right
         self.principal = principal
         self.detail = detail
 
@@ -156,15 +166,12 @@ class PasswordChangeRejected(Refusal):
 
 
 class CurrentPasswordWrong(PasswordChangeRejected):
-    """The current password, which proves the person, is not the right one."""
+    """The current password, which proves the person, is not the right one, or the account is locked.
+
+    Directories say of a lock to wrong passwords too, so only the audit tells the two apart.
+    """
 
     why = "current-password-wrong"
-
-
-class AccountLockedOut(PasswordChangeRejected):
-    """The directory has locked the account after wrong passwords."""
-
-    why = "account-locked"
 
 
 class AccountNotUsable(PasswordChangeRejected):

@@ -21,7 +21,7 @@ from broker.core.throttle import Budget, BudgetKind, HeldBack, ThrottleLimits, a
 LONGEST_USERNAME: Final = 256
 LONGEST_PASSWORD_BYTES: Final = 1024
 
-# The directory says so only where the password was right; what is left to do is to change it.
+# Where the password was right, what is left to do is to change it.
 PASSWORD_RUN_OUT: Final = frozenset({LoginCause.PASSWORD_EXPIRED, LoginCause.MUST_CHANGE_PASSWORD})
 
 _DIRECTORY_UNAVAILABLE: Final = "directory-unavailable"
@@ -106,17 +106,20 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         budgets = budgets_of(candidate, ports)
         taken = take_for_person(candidate, attempt.device_principal_id, attempt.origin, ports)
         # 5. The directory proves the password.
-        principal = ports.directory.prove(candidate, attempt.password)
+        proved = ports.directory.prove(candidate, attempt.password)
+        principal = proved.principal
         # 6. The policy says what else this sign-in needs.
         demand = demand_for(principal, attempt.trusted_browser, ports.second_factor)
     except (LoginRejected, DirectoryUnavailable) as failure:
         if isinstance(failure, DirectoryUnavailable):
             # An outage is nobody's wrong password; an office behind one address would be held back when it is over.
             _give_back_unless(held, address, ports)
-        elif taken is not None and failure.cause in PASSWORD_RUN_OUT:
-            # It was right, and the directory has counted no failure.
+        elif taken is not None and failure.password_is_right and failure.cause in PASSWORD_RUN_OUT:
+            # The directory has counted no failure. Who left could fill the audit, so of them each attempt counts.
             _give_back_unless(held, address, ports)
             ports.attempts.give_back(taken)
+        elif taken is not None:
+            ports.attempts.answered(taken)
         # 7a. A failure is recorded with its cause; the person learns none of it.
         ports.audit.append(_rejected(attempt, failure, ports))
         raise
@@ -132,11 +135,14 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
             user_agent=attempt.origin.user_agent,
             reference_id=attempt.origin.reference_id,
             second_factor=demand.method,
+            reason=None
+            if proved.grace_sign_ins is None
+            else f"the password has expired; {proved.grace_sign_ins} more sign-ins",
         )
     )
     # 8. The directory has forgotten the wrong passwords before this one, and so does the broker.
     _give_back_unless(held, address, ports)
-    ports.attempts.forget([budget.key for budget in budgets])
+    ports.attempts.forget_settled([budget.key for budget in budgets], taken)
     # 9. A new session under a new token, whatever the browser held before (against session fixation).
     token = new_session_token()
     session = SignInSession(
@@ -148,6 +154,7 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         second_factor=demand.method,
         source_address=attempt.origin.source_address,
         user_agent=attempt.origin.user_agent,
+        grace_sign_ins=proved.grace_sign_ins,
     )
     ports.sessions.create(session, ports.limits)
     return SignIn(principal=principal, session=session, token=token)
@@ -187,7 +194,7 @@ def budgets_of(candidate: Candidate, ports: LoginPorts) -> tuple[Budget, Budget]
 
 
 def take_for_person(candidate: Candidate, device_principal_id: str | None, origin: Origin, ports: LoginPorts) -> Budget:
-    """Take an attempt at that person's password; which budget gave it.
+    """Take an attempt at that person's password.
 
     Args:
         device_principal_id: as in :class:`LoginAttempt`.
@@ -204,7 +211,7 @@ def take_for_person(candidate: Candidate, device_principal_id: str | None, origi
 
 
 def take_attempt(budgets: Sequence[Budget], username: str | None, origin: Origin, ports: LoginPorts) -> Budget:
-    """Take the attempt from the first budget that still has one; which one that was.
+    """Take the attempt from the first budget that still has one.
 
     Raises:
         LoginThrottled: none has; recorded once a minute.

@@ -9,12 +9,10 @@ from typing import Final
 from broker.core.audit import AuditEvent, EventKind, Origin
 from broker.core.credentials import Secret
 from broker.core.errors import (
-    AccountLockedOut,
     AccountNotUsable,
     BrokerError,
     CurrentPasswordWrong,
     DirectoryUnavailable,
-    LoginCause,
     LoginRejected,
     NewPasswordsDiffer,
     NewPasswordTooLong,
@@ -39,7 +37,6 @@ from broker.core.sessions import SignInSession
 from broker.core.throttle import address_budget
 
 _CONTROL_CHARACTERS: Final = frozenset({"Cc", "Cs"})
-_WRONG_PASSWORD: Final = frozenset({LoginCause.EMPTY_PASSWORD, LoginCause.PASSWORD_TOO_LONG, LoginCause.WRONG_PASSWORD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,9 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
         #    to a change alone some servers say yes for a disabled or a locked account.
         try:
             has_run_out = _prove(change, candidate, ports)
+        except PasswordChangeRejected:
+            ports.attempts.answered(taken)
+            raise
         except DirectoryUnavailable:
             ports.attempts.give_back(address)
             raise
@@ -105,6 +105,7 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
             ports.directory.change_password(candidate, change.current, change.new)
         except CurrentPasswordWrong:
             # Counted there, and so here: for a while Active Directory proves the password before the last one too.
+            ports.attempts.answered(taken)
             raise
         except BrokerError:
             ports.attempts.give_back(address)
@@ -120,7 +121,7 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
     ports.audit.append(_event(EventKind.PASSWORD_CHANGED, change, person, None, ports))
     # 8. Wrong passwords before are forgotten, here as in the directory.
     ports.attempts.give_back(address)
-    ports.attempts.forget([budget.key for budget in budgets_of(candidate, ports)])
+    ports.attempts.forget_settled([budget.key for budget in budgets_of(candidate, ports)], taken)
     # 9. Whoever else is signed in as this person has used a password that is no more.
     _end_sessions(change, ports)
     return person
@@ -152,13 +153,12 @@ def _prove(change: PasswordChange, candidate: Candidate, ports: LoginPorts) -> b
     try:
         ports.directory.prove(candidate, change.current)
     except LoginRejected as refused:
-        if refused.cause in PASSWORD_RUN_OUT:
-            return True
-        if refused.cause in _WRONG_PASSWORD:
-            raise CurrentPasswordWrong(detail=refused.detail) from refused
-        if refused.cause is LoginCause.LOCKED:
-            raise AccountLockedOut(detail=refused.detail) from refused
-        raise AccountNotUsable(detail=str(refused.cause)) from refused
+        if not refused.password_is_right:
+            # Of a locked account too: the directory says that of a wrong password as well.
+            raise CurrentPasswordWrong(detail=refused.detail or refused.cause) from refused
+        if refused.cause not in PASSWORD_RUN_OUT:
+            raise AccountNotUsable(detail=str(refused.cause)) from refused
+        return True
     return False
 
 
@@ -167,6 +167,7 @@ def _end_sessions(change: PasswordChange, ports: LoginPorts) -> None:
         ports.sessions.end_all(change.principal_id)
     else:
         ports.sessions.end_others(change.principal_id, change.session.token_hash)
+        ports.sessions.note_new_password(change.session.token_hash)
 
 
 def _event(

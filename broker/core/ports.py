@@ -40,6 +40,20 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Proved:
+    """Who has proved the password.
+
+    Attributes:
+        principal: with groups.
+        grace_sign_ins: how many sign-ins the directory still gives with this password, which has expired; None where it
+            has not.
+    """
+
+    principal: Principal
+    grace_sign_ins: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Nobody:
     """What a typed name that is nobody's would be, if it were somebody's.
 
@@ -64,7 +78,7 @@ class Directory(Protocol):
             DirectoryUnavailable: no answer.
         """
 
-    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+    def prove(self, candidate: Candidate, password: Secret) -> Proved:
         """Try the password, once.
 
         Args:
@@ -337,6 +351,9 @@ class Sessions(Protocol):
     def note_second_factor(self, token_hash: str, method: Method, at: datetime) -> None:
         """Note that the person of a session has proved a second factor; nothing happens when there is none."""
 
+    def note_new_password(self, token_hash: str) -> None:
+        """Note that the password of its person has not run out any more; nothing happens when there is no session."""
+
     def end(self, token_hash: str) -> None:
         """Forget a session; nothing happens when there is none."""
 
@@ -442,10 +459,32 @@ class Attempts(Protocol):
         """Take one attempt out of the count: it was not a wrong password after all."""
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Start to count anew: the directory does too after a right password."""
+        """Start to count anew."""
 
-    def holds(self, now: datetime, *, limit: int) -> Sequence[Hold]:
-        """The budgets that are used up, the latest first."""
+    def answered(self, budget: Budget) -> None:
+        """Note that the directory has answered one of its attempts, and counted it if it was wrong."""
+
+    def forget_settled(self, keys: Sequence[str], right: Budget) -> None:
+        """Start to count anew, as the directory does after a right password.
+
+        What others have under way may be counted there after that, so it stays counted here.
+
+        Args:
+            keys: of budgets.
+            right: whose attempt it was that had the right password.
+        """
+
+    def holds(self, now: datetime, *, limit: int, holding: str = "") -> Sequence[Hold]:
+        """The budgets that are used up: those of people first, and then the latest.
+
+        Args:
+            now: aware, UTC.
+            limit: the most of them.
+            holding: only those whose key or username holds that, in any case.
+        """
+
+    def hold(self, key: str, now: datetime) -> Hold | None:
+        """The budget of that key; None when it is not used up."""
 
     def lift(self, key: str) -> Hold | None:
         """Start to count anew at an administrator's wish; what was lifted, None when there was nothing."""

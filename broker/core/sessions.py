@@ -44,6 +44,8 @@ class SignInSession:
         second_factor_at: when it was proved; None when it was not, for a trusted browser too.
         source_address: from where it was begun; None when that was not noted.
         user_agent: of the browser, for its person to recognise.
+        grace_sign_ins: how many more the directory gave with the password, which had expired; None where it had not,
+            or has been changed since.
     """
 
     token_hash: str
@@ -56,6 +58,7 @@ class SignInSession:
     second_factor_at: datetime | None = None
     source_address: str | None = None
     user_agent: str | None = None
+    grace_sign_ins: int | None = None
 
     def __post_init__(self) -> None:
         proved = self.second_factor is not None and self.second_factor.is_proof

@@ -16,7 +16,10 @@ from typing import Final
 
 # An attempt is counted here before the directory sees it, which starts its own window that much later: by up to the
 # timeouts of the adapter, seconds by default.
-_SEEN_LATER: Final = timedelta(minutes=1)
+SEEN_LATER: Final = timedelta(minutes=1)
+
+UNTIL_LIFTED: Final = timedelta(days=36_500)
+"""The window where a directory forgets no failure by itself: a right password or an administrator ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class LockoutPolicy:
 
     Attributes:
         threshold: failures after which the account is locked; None when it never is.
-        window: after this long without another failure the directory starts to count anew, by its own clock.
+        window: after this long without another failure the directory starts to count anew, by its own clock;
+            :data:`UNTIL_LIFTED` where it never does.
     """
 
     threshold: int | None
@@ -135,6 +139,16 @@ class Hold:
         """An immutable id, a keyed hash or an address."""
         return self.key.partition(":")[2]
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether time ends it; otherwise a right password in a browser that is known does, or an administrator."""
+        return ends_by_itself(self.until - self.since)
+
+
+def ends_by_itself(wait: timedelta) -> bool:
+    """Whether it is worth while to wait for that."""
+    return wait < UNTIL_LIFTED / 2
+
 
 def address_budget(address: str, limits: ThrottleLimits) -> Budget:
     """The budget of an address; of an IPv6 one, that of its /64, which one household has for itself."""
@@ -165,7 +179,7 @@ def person_budgets(
     # The directory locks at the threshold, so one less may pass; but without a single attempt nobody could sign in.
     passing = max(1, threshold - 1)
     device = min(limits.device_attempts, passing // 2)
-    window += _SEEN_LATER
+    window += SEEN_LATER
     return (
         Budget(kind, subject, passing - device, window),
         Budget(BudgetKind.DEVICE, subject, device, window),

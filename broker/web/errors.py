@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core import errors
 from broker.core.errors import BrokerError, LoginCause, SecondFactorCause
+from broker.core.throttle import ends_by_itself
 from broker.web.language import duration_words
 from broker.web.request_log import describe_exception, logger
 from broker.web.visit import visit
@@ -98,6 +99,14 @@ _SHORTER_ONLY = Answer(
     lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
 )
 
+# Where a directory forgets no wrong password by itself, no time ends a hold.
+_HELD_UNTIL_LIFTED: Final = Answer(
+    429,
+    lazy_gettext("Too many attempts"),
+    lazy_gettext("After several failed sign-ins, no further one is taken for this name."),
+    lazy_gettext("Use a browser in which you have signed in before, or ask your administrator to lift this."),
+)
+
 _SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
     SecondFactorCause.WRONG_CODE: lazy_gettext("The code is not right, or no longer."),
     SecondFactorCause.CODE_USED: lazy_gettext("This code was used already. Wait for the next one."),
@@ -119,8 +128,7 @@ _RUN_OUT: Final = Answer(
     lazy_gettext("Change it where you usually do, or ask your administrator. Then sign in with the new one."),
 )
 
-# The directory says these to nobody who does not know the password: only its owner learns of them. A disabled account
-# is not among them; whoever left learns no more from us than a stranger.
+# Where the directory has confirmed the password all the same, its owner learns what is wrong.
 _PROVED_ALL_THE_SAME: Final[Mapping[LoginCause, Answer]] = {
     LoginCause.PASSWORD_EXPIRED: _RUN_OUT,
     LoginCause.MUST_CHANGE_PASSWORD: _RUN_OUT,
@@ -129,6 +137,18 @@ _PROVED_ALL_THE_SAME: Final[Mapping[LoginCause, Answer]] = {
         lazy_gettext("Your account has expired"),
         lazy_gettext("The password is right, but the account was valid until a day that has passed."),
         lazy_gettext("If you still need it, ask your administrator."),
+    ),
+    LoginCause.DISABLED: Answer(
+        401,
+        lazy_gettext("Your account is disabled"),
+        lazy_gettext("The password is right, but the account cannot be used any more."),
+        lazy_gettext("If you think this is a mistake, ask your administrator."),
+    ),
+    LoginCause.OUTSIDE_LOGON_HOURS: Answer(
+        401,
+        lazy_gettext("Not at this hour"),
+        lazy_gettext("The password is right, but the directory lets you sign in at certain hours only."),
+        lazy_gettext("Try again at another time, or ask your administrator."),
     ),
 }
 
@@ -150,13 +170,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         400,
         _NOT_CHANGED,
         lazy_gettext("The current password is not right."),
-        lazy_gettext("Type it again. Several wrong ones lock the account."),
-    ),
-    errors.AccountLockedOut: Answer(
-        400,
-        _NOT_CHANGED,
-        lazy_gettext("The directory has locked your account after too many wrong passwords."),
-        lazy_gettext("Wait and try again, or ask your administrator to unlock it."),
+        lazy_gettext("Type it again. Several wrong ones lock the account, and then the right one is refused too."),
     ),
     errors.AccountNotUsable: Answer(
         400,
@@ -505,8 +519,10 @@ def shown(error: BrokerError) -> Shown:
 
 
 def _answer(error: BrokerError) -> Answer:
-    if isinstance(error, errors.LoginRejected) and error.cause in _PROVED_ALL_THE_SAME:
+    if isinstance(error, errors.LoginRejected) and error.password_is_right and error.cause in _PROVED_ALL_THE_SAME:
         return _PROVED_ALL_THE_SAME[error.cause]
+    if isinstance(error, errors.LoginThrottled) and not ends_by_itself(error.wait):
+        return _HELD_UNTIL_LIFTED
     return ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
 
 
@@ -582,7 +598,7 @@ def with_retry(response: Response, error: BrokerError) -> Response:
     """Say when to come back, where that is known."""
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
-    elif isinstance(error, errors.LoginThrottled | errors.SessionsRevoked):
+    elif isinstance(error, errors.LoginThrottled | errors.SessionsRevoked) and ends_by_itself(error.wait):
         response.headers["Retry-After"] = str(max(1, int(error.wait.total_seconds()) + 1))
     return response
 

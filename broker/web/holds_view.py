@@ -20,7 +20,7 @@ _LONGEST_KEY: Final = 200
 
 @blueprint.get("/admin/holds")
 def holds() -> WerkzeugResponse:
-    """Show who is held back, the latest first.
+    """Show who is held back, people first, those alone whose name, id or address holds the text that is asked for.
 
     Raises:
         AdministratorsOnly: the person is none; recorded.
@@ -28,8 +28,9 @@ def holds() -> WerkzeugResponse:
     """
     access.administrator()
     portal = current_portal()
-    found = portal.login.attempts.holds(portal.clock(), limit=_SHOWN_AT_MOST)
-    return make_response(render_template("holds.html", holds=found, kinds=BudgetKind, most=_SHOWN_AT_MOST))
+    text = request.args.get("text", "").strip()[:_LONGEST_KEY]
+    found = portal.login.attempts.holds(portal.clock(), limit=_SHOWN_AT_MOST, holding=text)
+    return make_response(render_template("holds.html", holds=found, kinds=BudgetKind, most=_SHOWN_AT_MOST, text=text))
 
 
 @blueprint.post("/admin/holds/lift")
@@ -44,8 +45,7 @@ def lift() -> WerkzeugResponse:
     administrator = access.administrator()
     key = request.form.get("key", "")[:_LONGEST_KEY]
     portal = current_portal()
-    known = {hold.key for hold in portal.login.attempts.holds(portal.clock(), limit=_SHOWN_AT_MOST)}
-    if key in known:
+    if portal.login.attempts.hold(key, portal.clock()) is not None:
         # Recorded first: a hold that is lifted without a row would be the worse fault.
         access.record(
             EventKind.ADMIN_HOLD_LIFTED,

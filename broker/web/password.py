@@ -61,11 +61,12 @@ def change() -> WerkzeugResponse:
 def lead_to_change(rejection: LoginRejected | LoginThrottled, next_path: str) -> WerkzeugResponse | None:
     """Where a sign-in goes on that was refused for nothing but a password that has run out; None for any other.
 
-    The directory says so only of a right password, so nobody learns from it that an account exists.
+    The password was right, so nobody else learns from it that an account exists.
     """
     if (
         not current_portal().change_passwords
         or not isinstance(rejection, LoginRejected)
+        or not rejection.password_is_right
         or rejection.cause not in PASSWORD_RUN_OUT
         or rejection.principal is None
     ):

@@ -39,7 +39,7 @@ def test_a_success_is_recorded_before_the_session_is_made() -> None:
         "directory.prove",
         "audit login.succeeded",
         "attempts.give_back",
-        "attempts.forget",
+        "attempts.forget_settled",
         "sessions.create",
     ]
 
@@ -64,6 +64,14 @@ def test_the_session_holds_the_id_the_times_and_a_hash_of_the_token_and_no_right
     assert signed_in.session.signed_in_at == signed_in.session.last_seen_at == NOW
     assert signed_in.principal == HANAKO.principal
     assert signed_in.token.reveal() not in repr(outside.sessions.kept)
+
+
+def test_a_sign_in_by_grace_is_noted_for_the_person_and_in_the_audit() -> None:
+    outside = Outside()
+    outside.directory.people = [replace(HANAKO, grace_sign_ins=2)]
+    assert sign_in(outside).session.grace_sign_ins == 2
+    (event,) = outside.audit.events
+    assert event.reason == "the password has expired; 2 more sign-ins"
 
 
 def test_every_sign_in_gets_a_token_of_its_own() -> None:

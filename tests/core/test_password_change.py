@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
 from broker.core.errors import (
-    AccountLockedOut,
     AccountNotUsable,
     AuditUnavailable,
     BrokerError,
@@ -99,8 +98,9 @@ def test_the_old_password_is_proved_and_the_intent_recorded_before_anything_is_c
         "directory.change_password",
         "audit password.changed",
         "attempts.give_back",
-        "attempts.forget",
+        "attempts.forget_settled",
         "sessions.end_others",
+        "sessions.note_new_password",
     ]
     assert around.directory.people[0].password == NEW
 
@@ -127,7 +127,7 @@ def test_without_a_sign_in_no_other_password_is_changed() -> None:
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
-        (LoginCause.LOCKED, AccountLockedOut),
+        (LoginCause.LOCKED, CurrentPasswordWrong),
         (LoginCause.DISABLED, AccountNotUsable),
         (LoginCause.ACCOUNT_EXPIRED, AccountNotUsable),
         (LoginCause.OUTSIDE_LOGON_HOURS, AccountNotUsable),

@@ -13,7 +13,15 @@ from broker.core.audit import EventKind
 from broker.core.credentials import Secret
 from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected, LoginThrottled, SessionsUnavailable
 from broker.core.login import PASSWORD_RUN_OUT, LoginAttempt, SignIn, log_in
-from broker.core.throttle import BudgetKind, Hold, LockoutPolicy, ThrottleLimits, address_budget, person_budgets
+from broker.core.throttle import (
+    UNTIL_LIFTED,
+    BudgetKind,
+    Hold,
+    LockoutPolicy,
+    ThrottleLimits,
+    address_budget,
+    person_budgets,
+)
 from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside
 from tests.fakes import person_named
 
@@ -135,6 +143,36 @@ def test_a_right_password_starts_the_count_anew() -> None:
     assert outside.directory.tried == 8
 
 
+def test_a_right_password_forgets_no_attempt_that_the_directory_may_count_after_it() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, timedelta(minutes=20))
+    # Two guesses hang in a slow bind: whether they are counted is not known, and they may be at any moment.
+    outside.failures["directory.prove"] = DirectoryUnavailable("no answer in time")
+    for _ in range(2):
+        with pytest.raises(DirectoryUnavailable):
+            sign_in(outside, WRONG)
+    outside.failures.clear()
+    tried = outside.directory.tried
+    sign_in(outside, HANAKO.password, device=HANAKO.principal.id)
+
+    assert refused(outside) == "LoginThrottled"
+    assert outside.directory.tried == tried + 1
+
+
+def test_where_the_directory_forgets_nothing_by_itself_no_time_ends_a_hold() -> None:
+    outside = Outside()
+    outside.directory.lockout = LockoutPolicy(5, UNTIL_LIFTED)
+    while refused(outside) != "LoginThrottled":
+        pass
+    outside.clock.advance(timedelta(days=400))
+    assert refused(outside) == "LoginThrottled"
+    (hold,) = outside.attempts.holds(outside.clock(), limit=5)
+    assert not hold.ends_by_itself
+    # The owner, in a browser that is known, ends it: the directory starts anew then too.
+    sign_in(outside, HANAKO.password, device=HANAKO.principal.id)
+    assert refused(outside) == "LoginRejected"
+
+
 def test_when_the_window_is_over_counting_starts_anew() -> None:
     outside = Outside()
     outside.directory.lockout = LockoutPolicy(3, timedelta(minutes=20))
@@ -144,7 +182,10 @@ def test_when_the_window_is_over_counting_starts_anew() -> None:
     assert refused(outside) == "LoginRejected"
 
 
-@pytest.mark.parametrize("policy", [None, LockoutPolicy(5, timedelta(hours=1)), LockoutPolicy(None, timedelta())])
+@pytest.mark.parametrize(
+    "policy",
+    [None, LockoutPolicy(5, timedelta(hours=1)), LockoutPolicy(5, UNTIL_LIFTED), LockoutPolicy(None, timedelta())],
+)
 def test_a_name_that_is_nobodys_is_held_back_like_one_that_is(policy: LockoutPolicy | None) -> None:
     known, unknown = Outside(), Outside()
     known.directory.lockout = unknown.directory.lockout = policy
@@ -243,7 +284,7 @@ def test_without_a_count_no_password_is_tried() -> None:
 
 def test_a_hold_knows_whose_it_is() -> None:
     hold = Hold("address:2001:db8::/64", None, 3, 1, NOON, NOON)
-    assert (hold.kind, hold.subject) == (BudgetKind.ADDRESS, "2001:db8::/64")
+    assert (hold.kind, hold.subject, hold.ends_by_itself) == (BudgetKind.ADDRESS, "2001:db8::/64", True)
 
 
 @pytest.mark.parametrize("state", sorted(PASSWORD_RUN_OUT))

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from broker.core.audit import EventKind
-from broker.core.throttle import ThrottleLimits
+from broker.core.throttle import UNTIL_LIFTED, Budget, BudgetKind, LockoutPolicy, ThrottleLimits
 from tests.web.world import ADA, HANAKO, Browser, World
 
 NARROW = ThrottleLimits(threshold=4, window=timedelta(minutes=15), device_attempts=1, address_attempts=1000)
@@ -116,3 +116,37 @@ def test_without_a_hold_the_page_says_so(world: World) -> None:
     administrator.sign_in(ADA)
 
     assert "Nobody is held back" in administrator.get("/admin/holds").text
+
+
+def test_a_person_is_found_and_lifted_behind_any_number_of_made_up_names(world: World) -> None:
+    hold_back(world)
+    for number in range(250):
+        made_up = Budget(BudgetKind.NAME, f"{number:064}", 1, timedelta(hours=1))
+        for _ in range(2):
+            world.attempts.take(made_up, None, world.clock())
+    administrator = world.browser()
+    administrator.sign_in(ADA)
+
+    everybody = administrator.get("/admin/holds").text
+    assert everybody.index("hanako") < everybody.index("A name that is nobody's")
+    assert "Only 200 are shown" in everybody
+    found = administrator.get("/admin/holds?text=HANA").text
+    assert "hanako" in found
+    assert "A name that is nobody's" not in found
+    assert "Nobody of that name, id or address is held back" in administrator.get("/admin/holds?text=%25").text
+    last = f"name:{0:064}"
+    assert administrator.post("/admin/holds/lift", {"key": last}).status_code == 303
+    assert world.attempts.hold(last, world.clock()) is None
+
+
+def test_a_hold_that_no_time_ends_says_what_does(world: World) -> None:
+    world.directory.lockout = LockoutPolicy(4, UNTIL_LIFTED)
+    stranger = hold_back(world)
+    answer = fail(stranger)
+
+    assert answer.status_code == 429
+    assert "Use a browser in which you have signed in before" in answer.text
+    assert "Retry-After" not in answer.headers
+    administrator = world.browser()
+    administrator.sign_in(ADA)
+    assert "lifted, or signed in with a known browser" in administrator.get("/admin/holds").text

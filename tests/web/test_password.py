@@ -215,7 +215,7 @@ def test_somebody_whose_account_is_disabled_meanwhile_is_told_and_nothing_change
         (errors.NewPasswordUsedBefore(), "one that you have used before"),
         (errors.PasswordChangedTooRecently(), "You changed it too recently"),
         (errors.PasswordChangeNotAllowed(), "does not let your password be changed here"),
-        (errors.AccountLockedOut(), "has locked your account"),
+        (errors.CurrentPasswordWrong(), "then the right one is refused too"),
         (errors.NewPasswordRefused(), "The directory refused the new password. Its policy may want one"),
     ],
 )
@@ -308,3 +308,21 @@ def test_no_password_is_in_a_log_an_event_an_address_or_a_page(world: World, log
     assert "password.changed" in kept
     for secret in (OLD, NEW, "guess-hunter22", "hunter23", "hunter24"):
         assert secret not in kept
+
+
+@pytest.mark.parametrize("changeable", [True, False])
+def test_who_signs_in_by_grace_is_told_until_the_password_is_changed(changeable: bool) -> None:  # noqa: FBT001 - a case
+    world = World(change_passwords=changeable)
+    world.directory.people[0].grace_sign_ins = 1
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+
+    home = browser.get("/").text
+    assert "Your password has expired" in home
+    assert "The directory lets you sign in with it 1 more time." in home
+    assert ('href="/password"' in home) == changeable
+    assert ("Change it where you usually do." in home) != changeable
+    if changeable:
+        assert "1 more time" in browser.get("/password").text
+        browser.post("/password", {"current_password": OLD, "new_password": NEW, "repeated_password": NEW})
+        assert "Your password has expired" not in browser.get("/").text

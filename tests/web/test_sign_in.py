@@ -30,7 +30,7 @@ def test_the_password_signs_a_person_in_and_it_is_recorded(browser: Browser, wor
     [
         (HANAKO, "wrong", LoginCause.WRONG_PASSWORD),
         (person_named(8, "nobody-of-that-name", "Nobody"), "any", LoginCause.UNKNOWN_USERNAME),
-        (DISABLED, DISABLED.password, LoginCause.DISABLED),
+        (DISABLED, "wrong", LoginCause.WRONG_PASSWORD),
         (HANAKO, "", LoginCause.EMPTY_PASSWORD),
         (HANAKO, "x" * 60_000, LoginCause.PASSWORD_TOO_LONG),
         (HANAKO, "ん" * 1_000, LoginCause.PASSWORD_TOO_LONG),
@@ -59,9 +59,11 @@ def test_every_refusal_reads_the_same_and_only_the_audit_knows_why(
         (LoginCause.PASSWORD_EXPIRED, "Your password has run out"),
         (LoginCause.MUST_CHANGE_PASSWORD, "Your password has run out"),
         (LoginCause.ACCOUNT_EXPIRED, "Your account has expired"),
+        (LoginCause.DISABLED, "Your account is disabled"),
+        (LoginCause.OUTSIDE_LOGON_HOURS, "Not at this hour"),
     ],
 )
-def test_who_proves_the_password_learns_what_has_run_out_and_nobody_else_does(state: LoginCause, words: str) -> None:
+def test_who_proves_the_password_learns_what_is_wrong_and_nobody_else_does(state: LoginCause, words: str) -> None:
     world = World(change_passwords=False)
     world.directory.people[0].state = state
 

@@ -55,6 +55,7 @@ class SqlSessions:
                     second_factor_at=session.second_factor_at,
                     source_address=session.source_address,
                     user_agent=session.user_agent,
+                    grace_sign_ins=session.grace_sign_ins,
                 )
             )
 
@@ -119,6 +120,17 @@ class SqlSessions:
                 update(sign_in_session)
                 .where(kept.token_hash == token_hash, kept.awaits_second_factor.is_(false()))
                 .values(second_factor=method, second_factor_at=at)
+            )
+
+    def note_new_password(self, token_hash: str) -> None:
+        """Note that the password has not run out any more.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(
+                update(sign_in_session).where(sign_in_session.c.token_hash == token_hash).values(grace_sign_ins=None)
             )
 
     def end(self, token_hash: str) -> None:

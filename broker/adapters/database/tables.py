@@ -174,6 +174,7 @@ sign_in_session: Final = Table(
     Column("second_factor_at", UtcTime),
     Column("source_address", ExactText),
     Column("user_agent", ExactText),
+    Column("grace_sign_ins", Integer),
 )
 
 # Authenticator apps have a seed (encrypted) and a last step, passkeys the rest.
@@ -280,6 +281,9 @@ sign_in_attempts: Final = Table(
     Column("held_back", Integer, nullable=False),
     Column("unreported", Integer, nullable=False),
     Column("reported_at", UtcTime),
+    # Of the latest attempt that was let through, and how many of them the directory has not answered.
+    Column("latest_at", UtcTime),
+    Column("under_way", Integer, nullable=False, server_default="0"),
 )
 
 

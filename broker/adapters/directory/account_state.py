@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.adapters.directory.messages import Entry
-from broker.core.errors import LoginCause
+from broker.core.errors import DirectoryUnavailable, LoginCause
 
 # [MS-ADTS] 2.2.16 and 3.1.1.4.5.17: flags of userAccountControl and of what the server computes.
 _ACCOUNT_DISABLED: Final = 0x2
@@ -24,30 +24,41 @@ ACTIVE_DIRECTORY_ATTRIBUTES: Final = (
     "msDS-User-Account-Control-Computed",
     "accountExpires",
     "pwdLastSet",
-    "lockoutTime",
 )
+"""Every account has each of them; they are one property set, User-Account-Restrictions ([MS-ADTS] 5.1.3.2)."""
+
 OPENLDAP_ATTRIBUTES: Final = ("pwdAccountLockedTime", "pwdReset", "nsAccountLock", "accountUnlockTime")
+
+
+def unreadable_state(entry: Entry) -> tuple[str, ...]:
+    """What the service account may not read of the state of an account in Active Directory."""
+    return tuple(name for name in ACTIVE_DIRECTORY_ATTRIBUTES if entry.number(name) is None)
 
 
 def active_directory_state(entry: Entry, now: datetime) -> LoginCause | None:
     """Why Active Directory would refuse this account, or None.
 
     A disabled account is called disabled whatever else it is: that is what its administrator meant.
+
+    Raises:
+        DirectoryUnavailable: the service account may not read enough to tell: a disabled account would look like any.
     """
-    flags = entry.number("userAccountControl") or 0
-    computed = entry.number("msDS-User-Account-Control-Computed")
+    flags, computed, expires, password_set = (entry.number(name) for name in ACTIVE_DIRECTORY_ATTRIBUTES)
+    if flags is None or computed is None or expires is None or password_set is None:
+        raise DirectoryUnavailable(
+            f"the service account may not read {', '.join(unreadable_state(entry))} of {entry.dn!r}, so nobody knows"
+            " whether the account is disabled or expired: let it read the property set 'Account Restrictions' of people"
+        )
     if flags & _ACCOUNT_DISABLED:
         return LoginCause.DISABLED
-    expires = entry.number("accountExpires") or 0
     if expires not in _NEVER and moment(expires) <= now:
         return LoginCause.ACCOUNT_EXPIRED
-    # lockoutTime stays after the lock-out has ended, so the server's own sum goes first.
-    locked = computed & _LOCKED_OUT if computed is not None else entry.number("lockoutTime") or 0
-    if locked:
+    # Not lockoutTime, which stays after the lock-out has ended: the server's own sum knows.
+    if computed & _LOCKED_OUT:
         return LoginCause.LOCKED
-    if entry.number("pwdLastSet") == 0 and not flags & _PASSWORD_NEVER_EXPIRES:
+    if password_set == 0 and not flags & _PASSWORD_NEVER_EXPIRES:
         return LoginCause.MUST_CHANGE_PASSWORD
-    if (computed or 0) & _PASSWORD_EXPIRED:
+    if computed & _PASSWORD_EXPIRED:
         return LoginCause.PASSWORD_EXPIRED
     return None
 

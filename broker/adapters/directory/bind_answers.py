@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -35,6 +36,9 @@ _BY_POLICY_ERROR: Final[Mapping[int, LoginCause]] = MappingProxyType(
     }
 )
 
+# Whoever types a wrong password reads 52e, whatever else is wrong with the account; a lock is told to everybody.
+_ONLY_WHERE_PROVED: Final = frozenset({"530", "532", "533", "701", "773"})
+
 _SUCCESS: Final = 0
 _CONSTRAINT_VIOLATION: Final = 19
 _NO_SUCH_OBJECT: Final = 32
@@ -54,12 +58,26 @@ _ABOUT_THE_PERSON: Final = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why the directory does not let a person in.
+
+    Attributes:
+        detail: what the server said besides.
+        is_proved: whether the password was right all the same: only its owner may learn of the cause.
+    """
+
+    cause: LoginCause
+    detail: str | None
+    is_proved: bool = False
+
+
 def is_about_the_person(answer: Message) -> bool:
     """Whether the server has judged the person; otherwise it could not, and nothing was proved."""
     return answer.code in _ABOUT_THE_PERSON
 
 
-def refusal(answer: Message) -> tuple[LoginCause, str | None] | None:
+def refusal(answer: Message) -> Refused | None:
     """Why the person is refused, and what the server said besides; None when the password is proved.
 
     A person who must change the password binds with success, and only a control tells (OpenLDAP's password policy,
@@ -67,14 +85,18 @@ def refusal(answer: Message) -> tuple[LoginCause, str | None] | None:
     """
     if answer.policy_error is not None:
         cause = _BY_POLICY_ERROR.get(answer.policy_error, LoginCause.REFUSED_BY_DIRECTORY)
-        return cause, f"password policy {answer.policy_error}"
+        # The server looks at the age of a password once it was the right one (the draft's section 7.1).
+        is_proved = answer.code == _SUCCESS or cause is LoginCause.PASSWORD_EXPIRED
+        return Refused(cause, f"password policy {answer.policy_error}", is_proved)
     if answer.code == _SUCCESS:
-        return (LoginCause.MUST_CHANGE_PASSWORD, "password expired") if answer.password_expired else None
+        must_change = Refused(LoginCause.MUST_CHANGE_PASSWORD, "password expired", is_proved=True)
+        return must_change if answer.password_expired else None
     if answer.password_expired:
-        return LoginCause.PASSWORD_EXPIRED, f"result {answer.code}"
+        return Refused(LoginCause.PASSWORD_EXPIRED, f"result {answer.code}", is_proved=True)
     sub_code = _sub_code(answer)
     if answer.code == _INVALID_CREDENTIALS and sub_code is not None:
-        return _BY_SUB_CODE.get(sub_code, LoginCause.REFUSED_BY_DIRECTORY), sub_code
+        cause = _BY_SUB_CODE.get(sub_code, LoginCause.REFUSED_BY_DIRECTORY)
+        return Refused(cause, sub_code, sub_code in _ONLY_WHERE_PROVED)
     cause = {
         _INVALID_CREDENTIALS: LoginCause.WRONG_PASSWORD,
         _NO_SUCH_OBJECT: LoginCause.UNKNOWN_USERNAME,
@@ -82,14 +104,15 @@ def refusal(answer: Message) -> tuple[LoginCause, str | None] | None:
         _CONSTRAINT_VIOLATION: LoginCause.LOCKED,
         _UNWILLING_TO_PERFORM: LoginCause.DISABLED,
     }.get(answer.code or 0, LoginCause.REFUSED_BY_DIRECTORY)
-    return cause, f"result {answer.code}"
+    return Refused(cause, f"result {answer.code}")
 
 
 def describe(answer: Message) -> str:
     """Result, sub-code and verdict for an operator; the server's own text is left out, it may quote anything."""
     found = refusal(answer)
-    cause, detail = found if found is not None else (None, None)
-    parts = [f"result {answer.code}", detail if detail and not detail.startswith("result") else None, cause]
+    parts: list[str | None] = [f"result {answer.code}"]
+    if found is not None:
+        parts += [found.detail if found.detail and not found.detail.startswith("result") else None, found.cause]
     return ", ".join(part for part in parts if part)
 
 

@@ -139,6 +139,8 @@ class DirectoryConfig:
         group_base: where groups are.
         ca_file: PEM bundle that server certificates are verified with; None: the system's. Verification is always on.
         attributes: our name for each LDAP attribute that entitlements may use.
+        password_policy: DN of the policy that holds for people without one of their own, OpenLDAP's
+            ``ppolicy_default``; None: not known, or Active Directory, where the domain has it.
         connect_timeout: for TCP and TLS together.
         operation_timeout: for the searches of one question, and for one bind.
 
@@ -163,12 +165,19 @@ class DirectoryConfig:
     display_name_attribute: str | None = None
     membership: GroupMembership | None = None
     member_attribute: str | None = None
+    password_policy: str | None = None
     connect_timeout: timedelta = timedelta(seconds=3)
     operation_timeout: timedelta = timedelta(seconds=5)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
-        faults = [*self._server_faults(), *self._name_faults(), *self._attribute_faults(), *self._timeout_faults()]
+        faults = [
+            *self._server_faults(),
+            *self._name_faults(),
+            *self._policy_faults(),
+            *self._attribute_faults(),
+            *self._timeout_faults(),
+        ]
         if faults:
             raise SettingsInvalid(*faults)
 
@@ -232,6 +241,13 @@ class DirectoryConfig:
                 yield Fault(
                     f"directory.domains[{index}].base", f"{domain.base} is below none of directory.user_bases: add it"
                 )
+
+    def _policy_faults(self) -> Iterator[Fault]:
+        if self.password_policy is None:
+            return
+        yield from _malformed([("directory.password_policy", self.password_policy)])
+        if self.kind is DirectoryKind.ACTIVE_DIRECTORY:
+            yield Fault("directory.password_policy", "Active Directory's domain says it: leave this setting out")
 
     def _attribute_faults(self) -> Iterator[Fault]:
         schema = self.schema

@@ -22,10 +22,12 @@ from broker.adapters.directory.account_state import (
     OPENLDAP_ATTRIBUTES,
     active_directory_state,
     openldap_state,
+    unreadable_state,
 )
 from broker.adapters.directory.bind_answers import describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, ServerAddress
 from broker.adapters.directory.connection import Connection, ConnectionFailed
+from broker.adapters.directory.hidden_attributes import hidden_attributes
 from broker.adapters.directory.ldap_directory import SIZE_LIMIT, LdapDirectory, raise_unanswered
 from broker.adapters.directory.messages import (
     SERVER_TROUBLE,
@@ -63,9 +65,6 @@ _MOST_ADDRESSES: Final = 32
 _SOON: Final = timedelta(days=30)
 # AWS takes an assertion for five minutes; a clock further off than this is broken, not merely imprecise.
 _CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=1)
-# The others need not be there; whoever may read these may read accountExpires too, by the same property set
-# (User-Account-Restrictions, [MS-ADTS] 5.1.3.2).
-_ALWAYS_THERE: Final = ("userAccountControl", "msDS-User-Account-Control-Computed", "pwdLastSet")
 
 _BIND_ADVICE: Final[Mapping[LoginCause, str]] = {
     LoginCause.WRONG_PASSWORD: "directory.bind_password_file: the password is wrong; or directory.bind_dn: there is no"
@@ -346,10 +345,10 @@ class _OneServer:
                 raise _Blocked(
                     f"the server is in trouble: {describe(answer)}", "no setting mends it: look at the server's own log"
                 )
-            self.password_refused = refused[0] in (LoginCause.WRONG_PASSWORD, LoginCause.LOCKED)
+            self.password_refused = refused.cause in (LoginCause.WRONG_PASSWORD, LoginCause.LOCKED)
             raise _Blocked(
                 f"the service account {dn} is refused: {describe(answer)}",
-                _BIND_ADVICE.get(refused[0], "directory.bind_dn: it is no name that this server takes"),
+                _BIND_ADVICE.get(refused.cause, "directory.bind_dn: it is no name that this server takes"),
             )
         yield self._ok(f"the service account {dn} is let in")
         if self._filters_are_right:
@@ -541,12 +540,20 @@ class _OneServer:
 
     def _read_state(self) -> Iterator[Finding]:
         active_directory = self._config.kind is DirectoryKind.ACTIVE_DIRECTORY
-        entry = self._entry(ACTIVE_DIRECTORY_ATTRIBUTES if active_directory else OPENLDAP_ATTRIBUTES)
-        hidden = [name for name in _ALWAYS_THERE if not entry.octets(name)] if active_directory else []
+        attributes = ACTIVE_DIRECTORY_ATTRIBUTES if active_directory else OPENLDAP_ATTRIBUTES
+        entry = self._entry(attributes)
+        if active_directory and (unreadable := unreadable_state(entry)):
+            raise _Blocked(
+                f"the service account cannot read {', '.join(unreadable)} of {self._name!r}: the broker lets nobody in"
+                " whose account could be disabled",
+                "no setting: let it read the property set 'Account Restrictions' of people",
+            )
+        hidden = () if active_directory else hidden_attributes(entry, attributes, self._connection, self._deadline())
         if hidden:
             yield self._warning(
-                f"the service account cannot read {', '.join(hidden)} of {self._name!r}",
-                "no setting: let it read them; until then a disabled or expired account shows at the next sign-in only",
+                f"the service account cannot read {', '.join(hidden)} of {self._name!r}: a locked or disabled account"
+                " shows at the next sign-in only, and gets credentials until then",
+                "no setting: let it read and search them",
             )
         now = self._wanted.clock()
         state = active_directory_state(entry, now) if active_directory else openldap_state(entry, now)

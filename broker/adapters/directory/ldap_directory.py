@@ -50,7 +50,7 @@ from broker.core.errors import (
     SettingsInvalid,
 )
 from broker.core.login import LONGEST_PASSWORD_BYTES, LONGEST_USERNAME
-from broker.core.ports import Candidate, Clock, Nobody
+from broker.core.ports import Candidate, Clock, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
 
 SIZE_LIMIT: Final = 4
@@ -141,7 +141,7 @@ class LdapDirectory:
         entry, server = self._find(claimed_username)
         return self._candidate(self._principal(entry), _Found(entry, server, claimed_username))
 
-    def prove(self, candidate: Candidate, password: Secret) -> Principal:
+    def prove(self, candidate: Candidate, password: Secret) -> Proved:
         """Bind once as the person found, and read their groups.
 
         Raises:
@@ -160,15 +160,17 @@ class LdapDirectory:
             raise DirectoryUnavailable(f"{found.server.address} could not judge a password: {describe(answer)}")
         refused = refusal(answer)
         if refused is not None:
-            cause, detail = refused
-            raise LoginRejected(cause, principal=person, detail=detail)
+            raise LoginRejected(
+                refused.cause, principal=person, detail=refused.detail, password_is_right=refused.is_proved
+            )
         # 3. What the entry says of the account holds even where the directory let the password pass; only a lock may
         #    have ended with this very bind.
         state = self._state_of(found.entry, self._clock())
         if state not in (None, LoginCause.LOCKED):
-            raise LoginRejected(state, principal=person, detail="account state")
+            raise LoginRejected(state, principal=person, detail="account state", password_is_right=True)
         # 4. The groups as they are now.
-        return self._with_groups(person, found.entry, found.claimed_username)
+        with_groups = self._with_groups(person, found.entry, found.claimed_username)
+        return Proved(with_groups, answer.grace_sign_ins)
 
     def nobody(self, claimed_username: str) -> Nobody:
         """One spelling of a name that is nobody's, and the policy that would hold for it.

@@ -18,13 +18,13 @@ from broker.adapters.directory.config import DirectoryConfig, DirectoryKind
 from broker.adapters.directory.connection import Connection
 from broker.adapters.directory.distinguished_names import domain_of
 from broker.adapters.directory.messages import Entry, Scope, Search, everything
-from broker.core.throttle import LockoutPolicy
+from broker.core.throttle import UNTIL_LIFTED, LockoutPolicy
 
 # A policy changes once in years, a sign-in should not read it each time.
 _KEPT_SECONDS: Final = 300.0
 _FILETIMES_IN_A_SECOND: Final = 10_000_000
-# An interval of zero (never, or until an administrator unlocks) still has to be a window; a day is as good as never.
-_AS_GOOD_AS_NEVER: Final = timedelta(days=1)
+# Of a password settings object that may not be read: the strictest with which anybody could sign in at all.
+_UNREADABLE: Final = 2
 
 _log: Final = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class LockoutPolicies:
         """Prepare; nothing is read yet."""
         self._search = search
         self._active_directory = config.kind is DirectoryKind.ACTIVE_DIRECTORY
+        self._default_policy = config.password_policy
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, LockoutPolicy | None]] = {}
 
@@ -65,23 +66,30 @@ class LockoutPolicies:
         """The policy that holds for that person; None where the directory does not say.
 
         The person's own password settings object goes before the domain's policy. By default only administrators of
-        the domain may read one; the domain's policy is then as strict a guess as can be made.
+        the domain may read one: what is taken for it then is strict, and in the log.
         """
         (own,) = self.person_attributes
         dn = entry.text(own)
-        if dn is not None:
-            names = _PASSWORD_SETTINGS if self._active_directory else _PPOLICY
-            policy = self._policy_at(dn, names, connection, deadline)
-            if policy is not None or not self._active_directory:
-                return policy
-        return self.usual_policy(entry.dn, connection, deadline)
+        usual = self.usual_policy(entry.dn, connection, deadline)
+        if dn is None:
+            return usual
+        names = _PASSWORD_SETTINGS if self._active_directory else _PPOLICY
+        policy = self._policy_at(dn, names, connection, deadline)
+        if policy is None and self._active_directory:
+            return LockoutPolicy(_UNREADABLE, usual.window if usual is not None else UNTIL_LIFTED)
+        return policy
 
     def usual_policy(self, dn: str, connection: Connection, deadline: float) -> LockoutPolicy | None:
-        """The policy of the domain that a DN is in, for people without one of their own; None where there is no such.
+        """The policy for people without one of their own; None where it is not known.
 
-        OpenLDAP has a default policy too, and no entry of a person says which one that is.
+        Active Directory keeps it in the domain that a DN is in. OpenLDAP has a default policy too, and no entry says
+        which one that is: the settings do.
         """
-        return self._policy_at(domain_of(dn), _DOMAIN, connection, deadline) if self._active_directory else None
+        if self._active_directory:
+            return self._policy_at(domain_of(dn), _DOMAIN, connection, deadline)
+        if self._default_policy is not None:
+            return self._policy_at(self._default_policy, _PPOLICY, connection, deadline)
+        return None
 
     def _policy_at(self, dn: str, names: _Names, connection: Connection, deadline: float) -> LockoutPolicy | None:
         now = time.monotonic()
@@ -94,9 +102,10 @@ class LockoutPolicies:
         policy = _policy(found[0], names) if found else None
         if policy is None and names is _PASSWORD_SETTINGS:
             _log.warning(
-                "the lock-out threshold of %s may not be read by the service account: strangers may be able to lock "
-                "people out; let it read that entry, or keep throttle.threshold below what it says",
+                "the lock-out threshold of %s may not be read by the service account, so it is taken to be %d: let the "
+                "account read that entry",
                 dn,
+                _UNREADABLE,
             )
         with self._lock:
             self._kept[dn] = (now + _KEPT_SECONDS, policy)
@@ -110,6 +119,5 @@ def _policy(entry: Entry, names: _Names) -> LockoutPolicy | None:
     locks = threshold > 0 and (names.enabled is None or entry.texts(names.enabled) == ("TRUE",))
     written = abs(entry.number(names.window) or 0)
     window = timedelta(seconds=written / _FILETIMES_IN_A_SECOND if names.ticks else written)
-    return LockoutPolicy(
-        threshold=threshold if locks else None, window=min(window or _AS_GOOD_AS_NEVER, _AS_GOOD_AS_NEVER)
-    )
+    # Zero: never (the draft's section 5.2.12).
+    return LockoutPolicy(threshold=threshold if locks else None, window=min(window or UNTIL_LIFTED, UNTIL_LIFTED))

@@ -47,6 +47,7 @@ _decode_message: Final[Callable[[bytes], dict[str, Any]]] = asn1.decode_message_
 _decode_sequence: Final[Callable[..., Any]] = asn1.decode_sequence
 
 _SEQUENCE: Final = 0x30
+_TAG_NUMBER: Final = 0x1F  # of the identifier octet (X.690 section 8.1.2.2)
 _LONG_FORM: Final = 0x80  # a length octet from here on says how many octets the length has (X.690 section 8.1.3.5)
 _LONGEST_LENGTH: Final = 4
 
@@ -152,6 +153,7 @@ class Message:
         text: the server's diagnostic message, on one line.
         entry: for a search entry.
         policy_error: from the password policy control.
+        grace_sign_ins: from the same control: how many more the expired password gives; None where it has not expired.
         password_expired: the older control of 389 Directory Server: bound, but only to change the password.
         cookie: for the next page of a search; empty after the last.
     """
@@ -162,6 +164,7 @@ class Message:
     text: str = ""
     entry: Entry | None = None
     policy_error: int | None = None
+    grace_sign_ins: int | None = None
     password_expired: bool = False
     cookie: bytes = b""
 
@@ -387,11 +390,11 @@ def _typed(message_id: int, kind: int, payload: Sequence[Any], controls: Sequenc
         return Message(message_id, kind, entry=Entry(payload[0][3].decode(), values))
     if kind == SEARCH_REFERENCE:
         return Message(message_id, kind)
-    policy_error, password_expired, cookie = None, False, b""
+    policy_error, grace_sign_ins, password_expired, cookie = None, None, False, b""
     for control in controls:
         oid = control[3][0][3].decode("ascii")
         if oid == _PASSWORD_POLICY:
-            policy_error = _policy_error(control[3][-1][3])
+            policy_error, grace_sign_ins = _policy_verdict(control[3][-1][3])
         elif oid == _PASSWORD_EXPIRED:
             password_expired = True
         elif oid == _PAGED_RESULTS:
@@ -402,6 +405,7 @@ def _typed(message_id: int, kind: int, payload: Sequence[Any], controls: Sequenc
         code=int(payload[0][3]),
         text=_one_line(payload[2][3]),
         policy_error=policy_error,
+        grace_sign_ins=grace_sign_ins,
         password_expired=password_expired,
         cookie=cookie,
     )
@@ -411,10 +415,12 @@ def _name(octets: bytes) -> str:
     return octets.decode("ascii").lower()
 
 
-def _policy_error(value: bytes) -> int | None:
+def _policy_verdict(value: bytes) -> tuple[int | None, int | None]:
+    """The error and the grace sign-ins of a password policy's verdict."""
     # PasswordPolicyResponseValue ::= SEQUENCE { warning [0] CHOICE {…} OPTIONAL, error [1] ENUMERATED OPTIONAL }
-    parts = _decode_sequence(value, 0, len(value), {0: _ignored, 1: _unsigned})[0][3]
-    return next((part[3] for part in parts if part[2] == 1), None)
+    parts = _decode_sequence(value, 0, len(value), {0: _grace_sign_ins, 1: _unsigned})[0][3]
+    found = {part[2]: part[3] for part in parts}
+    return found.get(1), found.get(0)
 
 
 def _cookie(value: bytes) -> bytes:
@@ -422,8 +428,10 @@ def _cookie(value: bytes) -> bytes:
     return bytes(_decode_sequence(value, 0, len(value))[0][3][1][3])
 
 
-def _ignored(message: bytes, start: int, stop: int) -> None:
-    """Grace sign-ins left, seconds until expiry: the person is let in, so neither matters here."""
+def _grace_sign_ins(message: bytes, start: int, stop: int) -> int | None:
+    """Of ``CHOICE { timeBeforeExpiration [0] INTEGER, graceAuthNsRemaining [1] INTEGER }`` the second."""
+    is_grace = message[start] & _TAG_NUMBER == 1
+    return int.from_bytes(message[start + 2 : stop], "big") if is_grace else None
 
 
 def _unsigned(message: bytes, start: int, stop: int) -> int:

@@ -36,7 +36,6 @@ from broker.adapters.directory.messages import (
 from broker.adapters.directory.servers import Server, Servers
 from broker.core.credentials import Secret
 from broker.core.errors import (
-    AccountLockedOut,
     AccountNotUsable,
     CurrentPasswordWrong,
     DirectoryUnavailable,
@@ -67,7 +66,7 @@ _NO_SUCH_OBJECT: Final = 32
 
 _BY_POLICY_ERROR: Final[Mapping[int, type[PasswordChangeRejected]]] = MappingProxyType(
     {
-        PolicyError.ACCOUNT_LOCKED: AccountLockedOut,
+        PolicyError.ACCOUNT_LOCKED: CurrentPasswordWrong,
         PolicyError.PASSWORD_MOD_NOT_ALLOWED: PasswordChangeNotAllowed,
         PolicyError.MUST_SUPPLY_OLD_PASSWORD: PasswordChangeNotAllowed,
         PolicyError.INSUFFICIENT_PASSWORD_QUALITY: NewPasswordTooSimple,
@@ -131,10 +130,8 @@ class PasswordChanges:
         detail = f"result {answer.code}" + (f", {code}" if code else "")
         if code == _POLICY:
             raise self._broken_rule(entry, answer, new, detail)
-        if code == _WRONG_CURRENT:
+        if code in (_WRONG_CURRENT, _LOCKED):
             raise CurrentPasswordWrong(detail=detail)
-        if code == _LOCKED:
-            raise AccountLockedOut(detail=detail)
         # The second is Samba's answer to a right that is missing.
         if answer.code == _INSUFFICIENT_ACCESS or (answer.code == _CONSTRAINT_VIOLATION and not code):
             raise PasswordChangeNotAllowed(detail=f"{detail}: the service account lacks Change Password on the person")
@@ -230,14 +227,14 @@ def _require_expired(bound: Message) -> None:
     """Let only a person through who was refused for nothing but an expired password."""
     if not is_about_the_person(bound):
         raise DirectoryUnavailable(f"the server could not judge a password: {describe(bound)}")
-    cause, detail = refusal(bound) or (None, None)
-    if cause is LoginCause.PASSWORD_EXPIRED:
+    refused = refusal(bound)
+    if refused is not None and refused.cause is LoginCause.PASSWORD_EXPIRED:
         return
-    if cause is LoginCause.WRONG_PASSWORD:
-        raise CurrentPasswordWrong(detail=detail)
-    if cause is LoginCause.LOCKED:
-        raise AccountLockedOut(detail=detail)
-    raise AccountNotUsable(detail=detail)
+    detail = refused.detail if refused is not None else None
+    if refused is not None and refused.is_proved:
+        raise AccountNotUsable(detail=detail)
+    # A lock too: a server that says of one says so to a wrong password as well.
+    raise CurrentPasswordWrong(detail=detail)
 
 
 def _is_complex(password: Secret, username: str | None, display_name: str | None) -> bool:

@@ -26,7 +26,13 @@ _FIRST_RID: Final = 1101
 _WORKED_OUT: Final = CONSTRUCTED_ATTRIBUTES | {"memberof", "directreports"}
 # Clear or a hash, and hashes alone.
 _KEPT_PASSWORDS: Final = frozenset({"userpassword", HISTORY.lower()})
-_ACCOUNT_DEFAULTS: Final = {"sAMAccountType": 805306368, "userAccountControl": 512, "primaryGroupID": 513}
+_NEVER: Final = 0x7FFFFFFFFFFFFFFF  # [MS-ADA1] accountExpires
+_ACCOUNT_DEFAULTS: Final = {
+    "sAMAccountType": 805306368,
+    "userAccountControl": 512,
+    "primaryGroupID": 513,
+    "accountExpires": _NEVER,
+}
 _GROUP_DEFAULTS: Final = {"sAMAccountType": 268435456, "groupType": -2147483646}
 """A normal user account in Domain Users; a global security group ([MS-SAMR] 2.2.1.9, [MS-ADTS] 2.2.12)."""
 

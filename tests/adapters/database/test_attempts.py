@@ -12,7 +12,7 @@ from broker.adapters.database.attempts import SqlAttempts
 from broker.adapters.database.engine import Database
 from broker.core.errors import SessionsUnavailable
 from broker.core.ports import Attempts
-from broker.core.throttle import Budget, BudgetKind
+from broker.core.throttle import UNTIL_LIFTED, Budget, BudgetKind
 from tests.adapters.database.events import NOON
 from tests.fakes import MemoryAttempts
 
@@ -98,6 +98,66 @@ def test_counting_starts_anew_when_forgotten(attempts: Attempts) -> None:
     assert not attempts.holds(NOON, limit=10)
 
 
+def test_after_a_right_password_only_what_others_have_under_way_counts(attempts: Attempts) -> None:
+    device = Budget(BudgetKind.DEVICE, "A" * 26, 2, WINDOW)
+    keys = [PERSON.key, device.key]
+    for _ in range(2):
+        attempts.take(PERSON, "hana", NOON)
+    attempts.answered(PERSON)  # one of them was wrong, the directory has counted it; the other one is on its way
+    attempts.take(device, "hana", NOON)
+    attempts.forget_settled(keys, device)
+
+    assert attempts.take(device, "hana", NOON) is None
+    assert attempts.take(device, "hana", NOON) is None
+    assert attempts.take(PERSON, "hana", NOON) is None
+    assert attempts.take(PERSON, "hana", NOON) is not None
+
+
+def test_a_right_password_is_not_under_way_itself(attempts: Attempts) -> None:
+    attempts.take(PERSON, "hana", NOON)
+    attempts.answered(PERSON)
+    attempts.take(PERSON, "hana", NOON)
+    attempts.forget_settled([PERSON.key], PERSON)
+    assert attempts.lift(PERSON.key) is None
+
+
+def test_what_was_never_answered_is_under_way_no_longer_than_the_directory_could_take(attempts: Attempts) -> None:
+    attempts.take(PERSON, "hana", NOON)
+    attempts.take(PERSON, "hana", NOON + MINUTE)
+    attempts.forget_settled([PERSON.key], PERSON)
+    assert attempts.lift(PERSON.key) is None
+
+
+def test_answers_to_what_nobody_took_change_nothing(attempts: Attempts) -> None:
+    attempts.answered(PERSON)
+    attempts.forget_settled([PERSON.key], PERSON)
+    assert attempts.take(PERSON, "hana", NOON) is None
+
+
+def test_no_number_of_made_up_names_hides_a_person_who_is_held_back(attempts: Attempts) -> None:
+    for _ in range(3):
+        attempts.take(PERSON, "hana", NOON)
+    for number in range(20):
+        for _ in range(3):
+            attempts.take(Budget(BudgetKind.NAME, f"{number:064}", 2, WINDOW), None, NOON + MINUTE)
+
+    assert [hold.username for hold in attempts.holds(NOON + MINUTE, limit=5)] == ["hana", None, None, None, None]
+    assert attempts.hold(PERSON.key, NOON + MINUTE) == attempts.holds(NOON + MINUTE, limit=1)[0]
+    assert attempts.hold(PERSON.key, NOON + 2 * WINDOW) is None
+    assert attempts.hold("person:nobody", NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [("HAN", [PERSON.key]), ("aaaa", [PERSON.key]), ("192.0", [ADDRESS.key]), ("_", []), ("%", []), ("\\", [])],
+)
+def test_holds_are_found_by_a_part_of_name_id_or_address(attempts: Attempts, part: str, found: list[str]) -> None:
+    for budget, username in ((PERSON, "Hana"), (ADDRESS, None)):
+        for _ in range(3):
+            attempts.take(budget, username, NOON)
+    assert [hold.key for hold in attempts.holds(NOON, limit=5, holding=part)] == found
+
+
 def test_an_administrator_sees_who_is_held_back_and_lifts_it(attempts: Attempts) -> None:
     for _ in range(4):
         attempts.take(PERSON, "hana", NOON)
@@ -133,6 +193,17 @@ def test_counts_that_no_longer_matter_are_purged(database: Database) -> None:
         attempts.take(Budget(BudgetKind.NAME, f"{number}", 2, WINDOW), None, NOON)
     attempts.take(PERSON, "hana", NOON + 2 * WINDOW)
     assert [attempts.lift(f"name:{number}") for number in range(20)] == [None] * 20
+
+
+def test_made_up_names_are_not_kept_for_ever_where_no_time_ends_a_hold(database: Database) -> None:
+    attempts = SqlAttempts(database)
+    made_up = Budget(BudgetKind.NAME, "f" * 64, 2, UNTIL_LIFTED)
+    somebody = Budget(BudgetKind.PERSON, "D" * 26, 2, UNTIL_LIFTED)
+    attempts.take(made_up, None, NOON)
+    attempts.take(somebody, "dan", NOON)
+    attempts.take(PERSON, "hana", NOON + timedelta(days=30))
+    assert attempts.lift(made_up.key) is None
+    assert attempts.lift(somebody.key) is not None
 
 
 def test_a_database_that_is_away_says_so(empty_url: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.adapters.directory import messages
-from broker.adapters.directory.bind_answers import describe, refusal
+from broker.adapters.directory.bind_answers import Refused, describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind
 from broker.adapters.directory.messages import (
     BIND_RESPONSE,
@@ -171,6 +171,13 @@ def test_an_entry_is_decoded_with_its_values() -> None:
     assert entry.number("mail") is None
 
 
+# Nobody reads these who has not typed the right password.
+TOLD_TO_THE_OWNER_ONLY = {
+    *("530", "532", "533", "701", "773"),
+    *("password policy 0", "password policy 2", "password policy 9"),
+}
+
+
 @pytest.mark.parametrize(
     ("code", "text", "control", "cause", "detail"),
     [
@@ -180,6 +187,11 @@ def test_an_entry_is_decoded_with_its_values() -> None:
         (49, "80090308: …, data 525, v1db1", b"", LoginCause.UNKNOWN_USERNAME, "525"),
         (49, "80090308: …, data 531, v1db1", b"", LoginCause.REFUSED_BY_DIRECTORY, "531"),
         (49, "80090308: …, DATA 775, v1db1", b"", LoginCause.LOCKED, "775"),
+        (49, "80090308: …, data 533, v1db1", b"", LoginCause.DISABLED, "533"),
+        (49, "80090308: …, data 701, v1db1", b"", LoginCause.ACCOUNT_EXPIRED, "701"),
+        (49, "80090308: …, data 532, v1db1", b"", LoginCause.PASSWORD_EXPIRED, "532"),
+        (49, "80090308: …, data 773, v1db1", b"", LoginCause.MUST_CHANGE_PASSWORD, "773"),
+        (49, "80090308: …, data 530, v1db1", b"", LoginCause.OUTSIDE_LOGON_HOURS, "530"),
         (49, "", b"", LoginCause.WRONG_PASSWORD, "result 49"),
         (19, "Exceed password retry limit.", b"", LoginCause.LOCKED, "result 19"),
         (53, "Account inactivated.", b"", LoginCause.DISABLED, "result 53"),
@@ -200,17 +212,33 @@ def test_the_answer_to_a_bind_is_understood(
 ) -> None:
     message = decode(answer(0x61, *result(code, text), controls=control))
     found = refusal(message)
-    assert found == (None if cause is None else (cause, detail))
+    assert found == (None if cause is None else Refused(cause, detail, is_proved=detail in TOLD_TO_THE_OWNER_ONLY))
     assert f"result {code}" in describe(message)
+
+
+@pytest.mark.parametrize(
+    ("control", "left"),
+    [
+        ("3005a003810102", 2),
+        ("3005a003810100", 0),
+        ("3006a00481020100", 256),
+        ("3006a00480020258", None),  # 600 seconds until the password expires
+        ("3008a003810100810102", 0),
+        ("3003810102", None),
+        ("3000", None),
+    ],
+)
+def test_the_grace_sign_ins_of_a_password_policy_are_read(control: str, left: int | None) -> None:
+    assert decode(answer(0x61, *result(0), controls=policy(control))).grace_sign_ins == left
 
 
 def test_the_older_control_of_an_expired_password_stops_a_bind_that_succeeded() -> None:
     control = messages._octets(b"2.16.840.1.113730.3.4.4") + messages._octets(b"0")
     controls = messages._tlv(0xA0, messages._tlv(0x30, control))
     message = decode(answer(0x61, *result(0), controls=controls))
-    assert refusal(message) == (LoginCause.MUST_CHANGE_PASSWORD, "password expired")
+    assert refusal(message) == Refused(LoginCause.MUST_CHANGE_PASSWORD, "password expired", is_proved=True)
     message = decode(answer(0x61, *result(49), controls=controls))
-    assert refusal(message) == (LoginCause.PASSWORD_EXPIRED, "result 49")
+    assert refusal(message) == Refused(LoginCause.PASSWORD_EXPIRED, "result 49", is_proved=True)
 
 
 @given(st.binary(max_size=200))

@@ -148,8 +148,18 @@ def test_an_expired_password_is_refused(directory: LdapDirectory) -> None:
     assert (refused.cause, refused.detail) == (LoginCause.PASSWORD_EXPIRED, "password policy 0")
 
 
-def test_a_grace_sign_in_is_let_in(directory: LdapDirectory) -> None:
-    assert authenticate(directory, "graceful", Secret(password_of("graceful"))).username == "graceful"
+def test_a_grace_sign_in_is_let_in_and_says_how_many_are_left(directory: LdapDirectory) -> None:
+    left = []
+    for _ in range(3):
+        proved = directory.prove(directory.find("graceful"), Secret(password_of("graceful")))
+        assert proved.principal.username == "graceful"
+        left.append(proved.grace_sign_ins)
+    assert left == [2, 1, 0]
+    assert sign_in(directory, "graceful").cause is LoginCause.PASSWORD_EXPIRED
+
+
+def test_a_password_that_has_not_expired_says_nothing_of_grace(directory: LdapDirectory) -> None:
+    assert directory.prove(directory.find("alice"), Secret(password_of("alice"))).grace_sign_ins is None
 
 
 def test_a_locked_account_is_refused_with_the_right_password(directory: LdapDirectory) -> None:

@@ -309,17 +309,15 @@ def test_a_client_that_trusts_another_authority_does_not_connect(directory: Runn
 def test_an_unknown_name_takes_as_long_as_a_wrong_password(directory: RunningDirectory) -> None:
     client = connection(directory, "x", "y")
 
-    def fastest(name: str) -> float:
-        durations = []
-        for _ in range(15):
-            start = time.perf_counter()
-            client.rebind(name, "wrong")
-            durations.append(time.perf_counter() - start)
-        return min(durations)
+    def seconds_for(name: str) -> float:
+        start = time.perf_counter()
+        client.rebind(name, "wrong")
+        return time.perf_counter() - start
 
-    unknown, known = fastest("nobody@corp.example"), fastest("alice@corp.example")
-    assert unknown > known / 2
-    assert known > unknown / 2
+    # In turn, since the machine is busy now and then: what is compared is the least that each of them takes.
+    pairs = [(seconds_for("nobody@corp.example"), seconds_for("alice@corp.example")) for _ in range(40)]
+    unknown, known = (min(durations) for durations in zip(*pairs, strict=True))
+    assert known / 2 < unknown < known * 2
 
 
 def test_the_schema_that_ldap3_reads_by_default_is_simply_absent(directory: RunningDirectory) -> None:
