@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -15,6 +15,8 @@ from broker.adapters.directory.config import ServerAddress
 from broker.adapters.directory.messages import Entry, MalformedAnswer, Message, Scope, Search
 from broker.core.credentials import Secret
 
+# OpenLDAP keeps a hundred requests of one connection waiting (slapd.conf(5), conn_max_pending), others more.
+MOST_AT_ONCE: Final = 100
 _CHUNK: Final = 65536
 _RANGE: Final = ";range="
 
@@ -29,6 +31,14 @@ class ConnectionFailed(Exception):
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+
+    @classmethod
+    def at(cls, step: str, error: OSError | MalformedAnswer) -> Self:
+        """The failure of one step."""
+        if isinstance(error, TimeoutError):
+            return cls(f"{step}: no answer in time", timed_out=True)
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        return cls(f"{step}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +58,31 @@ class SearchAnswer:
 
 
 class Connection:
-    """A connection that is open. Deadlines are moments of ``time.monotonic``."""
+    """A connection that is open. Deadlines are moments of ``time.monotonic``.
+
+    Attributes:
+        heard_at: when the latest whole message came; octets now and then are as good as silence.
+    """
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._received = bytearray()
         self._last_id = 0
+        self.heard_at = 0.0
 
     @classmethod
-    def open(cls, address: ServerAddress, tls: ssl.SSLContext, deadline: float) -> Self:
-        """Connect, with TLS before anything is said.
+    def secured(cls, plain: socket.socket, address: ServerAddress, tls: ssl.SSLContext, deadline: float) -> Self:
+        """Put TLS on a connection before anything else is said.
+
+        Args:
+            plain: closed when that fails.
+            address: whom the certificate has to be made out to.
+            tls: verifies.
+            deadline: for all of it.
 
         Raises:
-            ConnectionFailed: refused, silent, or the certificate does not stand up to verification.
+            ConnectionFailed: silent, or the certificate does not stand up to verification.
         """
-        plain = _connect(address, deadline)
         try:
             # Requests are small and answered one by one: without this each waits for a delayed acknowledgement.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -76,7 +96,7 @@ class Connection:
             raise ConnectionFailed(reason) from error
         except OSError as error:
             plain.close()
-            raise _failed("TLS", error) from error
+            raise ConnectionFailed.at("TLS", error) from error
         except ConnectionFailed:
             plain.close()
             raise
@@ -110,7 +130,7 @@ class Connection:
             return self._receive(message_id, messages.BIND_RESPONSE, deadline)
         except (OSError, MalformedAnswer) as error:
             # The frames of the error hold what was sent.
-            raise _failed("bind", error) from error.with_traceback(None)
+            raise ConnectionFailed.at("bind", error) from error.with_traceback(None)
 
     def change_unicode_password(self, dn: str, current: Secret, new: Secret, deadline: float) -> Message:
         """Change a password of Active Directory; whatever the server answers is returned.
@@ -139,7 +159,7 @@ class Connection:
             return self._receive(self._send(build, deadline), kind, deadline)
         except (OSError, MalformedAnswer) as error:
             # The frames of the error hold what was sent.
-            raise _failed("change of password", error) from error.with_traceback(None)
+            raise ConnectionFailed.at("change of password", error) from error.with_traceback(None)
 
     def search(self, search: Search, deadline: float) -> SearchAnswer:
         """Search; values that the server returns piecemeal (``member;range=0-1499``) are fetched to the end.
@@ -148,11 +168,24 @@ class Connection:
             ConnectionFailed: no answer, or one that only says that the server is in trouble.
         """
         try:
-            answer = self._search(search, deadline)
-            entries = tuple(self._complete(entry, deadline) for entry in answer.entries)
+            return self._completed(self._search(search, deadline), deadline)
         except (OSError, MalformedAnswer) as error:
-            raise _failed("search", error) from error
-        return SearchAnswer(answer.code, answer.text, entries, answer.cookie)
+            raise ConnectionFailed.at("search", error) from error
+
+    def search_each(self, searches: Sequence[Search], deadline: float) -> list[SearchAnswer]:
+        """Several searches that do not wait for one another (RFC 4511 section 3.1), in their order.
+
+        Raises:
+            ConnectionFailed: as above.
+        """
+        answers: list[SearchAnswer] = []
+        try:
+            for begin in range(0, len(searches), MOST_AT_ONCE):
+                found = self._search_at_once(searches[begin : begin + MOST_AT_ONCE], deadline)
+                answers += [self._completed(answer, deadline) for answer in found]
+        except (OSError, MalformedAnswer) as error:
+            raise ConnectionFailed.at("search", error) from error
+        return answers
 
     def server_certificate(self) -> bytes | None:
         """DER of the certificate that the server showed; None without TLS."""
@@ -185,21 +218,37 @@ class Connection:
             self._stream.close()
 
     def _search(self, search: Search, deadline: float) -> SearchAnswer:
-        message_id = self._send(lambda number: messages.search_request(number, search), deadline)
-        entries = []
-        while True:
+        (answer,) = self._search_at_once((search,), deadline)
+        return answer
+
+    def _search_at_once(self, searches: Sequence[Search], deadline: float) -> list[SearchAnswer]:
+        requests = []
+        for search in searches:
+            self._last_id += 1
+            requests.append(messages.search_request(self._last_id, search))
+        self._stream.settimeout(_left(deadline))
+        self._stream.sendall(b"".join(requests))
+        first = self._last_id + 1 - len(searches)
+        entries: dict[int, list[Entry]] = {number: [] for number in range(first, self._last_id + 1)}
+        answers: dict[int, SearchAnswer] = {}
+        while len(answers) < len(searches):
             message = self._next_message(deadline)
-            if message.id != message_id:
+            if message.id not in entries or message.id in answers:
                 raise MalformedAnswer(_unasked(message))
             if message.entry is not None:
-                entries.append(message.entry)
+                entries[message.id].append(message.entry)
             elif message.kind == messages.SEARCH_DONE and message.code is not None:
-                break
+                if message.code in messages.SERVER_TROUBLE:
+                    raise ConnectionFailed(f"it answered {message.code}: {message.text}")
+                found = tuple(entries[message.id])
+                answers[message.id] = SearchAnswer(message.code, message.text, found, message.cookie)
             elif message.kind != messages.SEARCH_REFERENCE:  # references to other servers are not followed
                 raise MalformedAnswer("the answer to a search is not one")
-        if message.code in messages.SERVER_TROUBLE:
-            raise ConnectionFailed(f"it answered {message.code}: {message.text}")
-        return SearchAnswer(message.code, message.text, tuple(entries), message.cookie)
+        return [answers[number] for number in entries]
+
+    def _completed(self, answer: SearchAnswer, deadline: float) -> SearchAnswer:
+        entries = tuple(self._complete(entry, deadline) for entry in answer.entries)
+        return SearchAnswer(answer.code, answer.text, entries, answer.cookie)
 
     def _complete(self, entry: Entry, deadline: float) -> Entry:
         ranged = [name for name in entry.values if _RANGE in name]
@@ -253,26 +302,8 @@ class Connection:
             self._received += chunk
         octets = bytes(self._received[:length])
         del self._received[:length]
+        self.heard_at = time.monotonic()
         return messages.decode(octets)
-
-
-def _connect(address: ServerAddress, deadline: float) -> socket.socket:
-    try:
-        candidates = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConnectionFailed(f"its name does not resolve: {error.strerror}") from error
-    failure: OSError = TimeoutError("no address")
-    for family, kind, protocol, _, where in candidates:
-        plain = socket.socket(family, kind, protocol)
-        try:
-            plain.settimeout(_left(deadline))
-            plain.connect(where)
-        except OSError as error:
-            plain.close()
-            failure = error
-        else:
-            return plain
-    raise _failed("connection", failure) from failure
 
 
 def _left(deadline: float) -> float:
@@ -280,13 +311,6 @@ def _left(deadline: float) -> float:
     if seconds <= 0:
         raise TimeoutError("no answer in time")
     return seconds
-
-
-def _failed(step: str, error: OSError | MalformedAnswer) -> ConnectionFailed:
-    if isinstance(error, TimeoutError):
-        return ConnectionFailed(f"{step}: no answer in time", timed_out=True)
-    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    return ConnectionFailed(f"{step}: {reason}")
 
 
 def _unasked(message: Message) -> str:

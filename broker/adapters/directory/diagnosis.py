@@ -24,9 +24,11 @@ from broker.adapters.directory.account_state import (
     openldap_state,
     unreadable_state,
 )
+from broker.adapters.directory.addresses import Addresses
 from broker.adapters.directory.bind_answers import describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind, ServerAddress
 from broker.adapters.directory.connection import Connection, ConnectionFailed
+from broker.adapters.directory.distinguished_names import domain_of
 from broker.adapters.directory.hidden_attributes import hidden_attributes
 from broker.adapters.directory.ldap_directory import SIZE_LIMIT, LdapDirectory, raise_unanswered
 from broker.adapters.directory.messages import (
@@ -56,7 +58,7 @@ from broker.core.errors import (
 from broker.core.findings import Finding, FindingState
 from broker.core.ports import Candidate, Clock
 from broker.core.principal import Principal
-from broker.core.throttle import BudgetKind, ThrottleLimits, person_budgets
+from broker.core.throttle import BudgetKind, ThrottleLimits, ends_by_itself, person_budgets
 
 # As many entries as Active Directory gives in one answer by default (MaxPageSize, [MS-ADTS] 3.1.1.3.4.6).
 _MOST_LOOKED_AT: Final = 1000
@@ -65,6 +67,14 @@ _MOST_ADDRESSES: Final = 32
 _SOON: Final = timedelta(days=30)
 # AWS takes an assertion for five minutes; a clock further off than this is broken, not merely imprecise.
 _CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=1)
+
+_RESULTANT_PSO: Final = "msDS-ResultantPSO"
+_PSO_CONTAINER: Final = "CN=Password Settings Container,CN=System"
+_ALWAYS_THERE: Final = "objectClass"
+_PSO_THRESHOLD: Final = "msDS-LockoutThreshold"
+_READ_PSO: Final = (
+    "no setting: let it read the Password Settings Container and what is in it, and msDS-ResultantPSO of people"
+)
 
 _BIND_ADVICE: Final[Mapping[LoginCause, str]] = {
     LoginCause.WRONG_PASSWORD: "directory.bind_password_file: the password is wrong; or directory.bind_dn: there is no"
@@ -257,7 +267,7 @@ class _OneServer:
         if refusals:
             yield self._warning(
                 f"of its {len(answers)} addresses some take no connection ({_listed(refusals)})",
-                "directory.servers: name servers that run; one directory.connect_timeout is for all of these together",
+                "directory.servers: name servers that run; until then each new connection may wait a moment for those",
             )
         else:
             yield self._ok(f"port {self._address.port} takes connections")
@@ -293,8 +303,10 @@ class _OneServer:
             yield self._ok(f"{what} ({left.days} days)")
 
     def _opened(self, tls: ssl.SSLContext) -> Connection:
+        addresses = Addresses(self._address)
+        addresses.find()
         deadline = time.monotonic() + self._config.connect_timeout.total_seconds()
-        return Connection.open(self._address, tls, deadline)
+        return Connection.secured(addresses.connect(deadline), self._address, tls, deadline)
 
     def _handshake_failed(self, manner: str, failure: ConnectionFailed) -> _Blocked:
         cause = failure.__cause__
@@ -511,23 +523,17 @@ class _OneServer:
     def _compare_lockout(self) -> Iterator[Finding]:
         limits, policy = self._wanted.limits, self._candidate.lockout
         public, own = person_budgets(BudgetKind.PERSON, "anybody", policy, limits)
+        passing = public.attempts + own.attempts
         broker = (
-            f"the broker lets {public.attempts + own.attempts} wrong passwords pass within {_rounded(public.window)}"
+            f"the broker lets {passing} wrong passwords pass within {_rounded(public.window)}"
             f" ({own.attempts} of them for browsers the person has used before)"
         )
+        yield from self._look_at_password_settings()
         if policy is None:
-            source = (
-                "let the service account read lockoutThreshold of the domain and the password settings objects"
-                if self._config.kind is DirectoryKind.ACTIVE_DIRECTORY
-                else "the server's default policy shows in no entry (pwdPolicySubentry)"
-            )
-            yield self._warning(
-                f"no lock-out threshold can be read for {self._name!r}; {broker}",
-                f"throttle.threshold: keep it at or below the directory's own; {source}",
-            )
+            yield self._unknown_lockout(broker)
         elif policy.threshold is None:
             yield self._ok(f"the directory never locks an account; {broker}")
-        elif public.attempts + own.attempts >= policy.threshold:
+        elif passing >= policy.threshold:
             yield self._warning(
                 f"the directory locks an account after {policy.threshold} wrong password(s); {broker}",
                 "no setting keeps strangers from locking people out then: raise the directory's own threshold",
@@ -536,6 +542,41 @@ class _OneServer:
             yield self._ok(
                 f"the directory locks an account after {policy.threshold} wrong passwords within"
                 f" {_rounded(policy.window)}; {broker}"
+            )
+
+    def _unknown_lockout(self, broker: str) -> Finding:
+        what = f"no lock-out threshold can be read for {self._name!r}; {broker}"
+        if self._config.kind is DirectoryKind.ACTIVE_DIRECTORY:
+            return self._warning(what, "no setting: let the service account read lockoutThreshold of the domain")
+        return self._warning(
+            what,
+            "directory.password_policy: name the server's default policy, if it has one, and let the service account"
+            " read it; otherwise throttle.threshold and throttle.window: keep them at or below, and at or above, what"
+            " the directory does (an interval of 0 there is for ever)",
+        )
+
+    def _look_at_password_settings(self) -> Iterator[Finding]:
+        if self._config.kind is not DirectoryKind.ACTIVE_DIRECTORY:
+            return
+        entry = self._entry((_RESULTANT_PSO,))
+        pso = entry.text(_RESULTANT_PSO)
+        # An entry is shown to whoever may list what is around it, with the attributes that may be read: none, perhaps.
+        wanted, attribute = (pso, _PSO_THRESHOLD) if pso else (f"{_PSO_CONTAINER},{domain_of(entry.dn)}", _ALWAYS_THERE)
+        question = Search(wanted, Scope.BASE, everything(), (attribute,))
+        found = self._connection.search(question, self._deadline()).entries
+        if found and found[0].octets(attribute):
+            return
+        if pso is not None:
+            yield self._failed(
+                f"a password settings object holds for {self._name!r} and cannot be read, so it is taken to be strict:"
+                f" {pso}",
+                _READ_PSO,
+            )
+        else:
+            yield self._warning(
+                "the service account cannot see password settings objects: where one is stricter than the domain,"
+                " strangers can lock people out",
+                _READ_PSO,
             )
 
     def _read_state(self) -> Iterator[Finding]:
@@ -664,6 +705,8 @@ def _moment(written: str | None) -> datetime | None:
 
 
 def _rounded(span: timedelta) -> str:
+    if not ends_by_itself(span):
+        return "any time, until the right one or an administrator ends it"
     seconds = round(span.total_seconds())
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:

@@ -31,6 +31,9 @@ T = TypeVar("T")
 SearchWhole = Callable[[Connection, Search, float], Sequence[Entry]]
 """Searches and gives every entry, or raises DirectoryUnavailable."""
 
+SearchEach = Callable[[Connection, Sequence[Search], float], Sequence[Sequence[Entry]]]
+"""The same for several searches that do not wait for one another."""
+
 _NAME: Final = "cn"
 _SID: Final = "objectSid"
 _TOKEN_GROUPS: Final = "tokenGroups"  # noqa: S105 - the name of an attribute, not a password
@@ -61,7 +64,7 @@ class GroupReader(Protocol):
         """
 
 
-def group_reader(config: DirectoryConfig, search: SearchWhole) -> GroupReader:
+def group_reader(config: DirectoryConfig, search: SearchWhole, search_each: SearchEach) -> GroupReader:
     """The way that the settings choose."""
     match config.schema.membership:
         case GroupMembership.TOKEN_GROUPS:
@@ -69,7 +72,7 @@ def group_reader(config: DirectoryConfig, search: SearchWhole) -> GroupReader:
         case GroupMembership.MEMBER:
             return MemberGroups(config, search)
         case GroupMembership.MEMBER_OF:
-            return MemberOfGroups(search)
+            return MemberOfGroups(search_each)
         case GroupMembership.MEMBER_UID:
             return PosixGroups(config, search)
 
@@ -136,8 +139,8 @@ class TokenGroups:
         if not sids:
             # Everybody has at least a primary group.
             raise DirectoryUnavailable(
-                "the service account may not read tokenGroups: make it a member of "
-                "'Windows Authorization Access Group' (or 'Pre-Windows 2000 Compatible Access')"
+                "the service account may not read tokenGroups: let it read that attribute of people, or make it a member "
+                "of 'Pre-Windows 2000 Compatible Access'"
             )
         now = time.monotonic()
         with self._lock:
@@ -200,26 +203,24 @@ class MemberOfGroups:
 
     person_attributes: tuple[str, ...] = (_MEMBER_OF,)
 
-    def __init__(self, search: SearchWhole) -> None:
-        self._search = search
+    def __init__(self, search_each: SearchEach) -> None:
+        self._search_each = search_each
 
     def groups_of(self, person: Entry, connection: Connection, deadline: float) -> frozenset[DirectoryGroup]:
         """See :class:`GroupReader`."""
         found: dict[str, DirectoryGroup] = {}
         seen: set[str] = set()
-        level = list(person.texts(_MEMBER_OF))
+        level = {_normalised(dn): dn for dn in person.texts(_MEMBER_OF)}
         while level:
-            above: list[str] = []
-            for dn in level:
-                if (normal := _normalised(dn)) in seen:
-                    continue
-                seen.add(normal)
-                _check_number(len(seen))
-                question = Search(dn, Scope.BASE, everything(), (_NAME, _MEMBER_OF))
-                for entry in self._search(connection, question, deadline):
+            seen |= level.keys()
+            _check_number(len(seen))
+            questions = [Search(dn, Scope.BASE, everything(), (_NAME, _MEMBER_OF)) for dn in level.values()]
+            above: dict[str, str] = {}
+            for normal, entries in zip(level, self._search_each(connection, questions, deadline), strict=True):
+                for entry in entries:
                     found[normal] = group_of(entry)
-                    above.extend(entry.texts(_MEMBER_OF))
-            level = above
+                    above |= {_normalised(dn): dn for dn in entry.texts(_MEMBER_OF)}
+            level = {normal: dn for normal, dn in above.items() if normal not in seen}
         return frozenset(found.values())
 
 

@@ -111,7 +111,7 @@ class LdapDirectory:
         self._schema = config.schema
         self._clock = clock
         self._servers = Servers(config, bind_password)
-        self._groups = group_reader(config, self._search_whole)
+        self._groups = group_reader(config, self._search_whole, self._search_each)
         self._lockouts = LockoutPolicies(config, self._search_whole)
         self._passwords = PasswordChanges(config, self._servers, self._search_whole, clock)
         self._people = compiled(self._schema.user_filter)
@@ -431,12 +431,13 @@ class LdapDirectory:
         return self._schema.membership in (GroupMembership.MEMBER, GroupMembership.MEMBER_UID)
 
     def _search_whole(self, connection: Connection, question: Search, deadline: float) -> Sequence[Entry]:
-        answer = connection.search(question, deadline)
-        if question.scope is Scope.BASE and answer.code in _NOT_THERE:
-            return ()
-        if answer.code != SUCCESS:
-            raise_unanswered(question, answer, "directory.group_base")
-        return answer.entries
+        return _whole(question, connection.search(question, deadline))
+
+    def _search_each(
+        self, connection: Connection, questions: Sequence[Search], deadline: float
+    ) -> Sequence[Sequence[Entry]]:
+        answers = connection.search_each(questions, deadline)
+        return [_whole(question, answer) for question, answer in zip(questions, answers, strict=True)]
 
 
 def _is_one_domain(config: DirectoryConfig) -> bool:
@@ -449,6 +450,14 @@ def _is_one_domain(config: DirectoryConfig) -> bool:
     below_units = all(normalise(base) not in domains for base in config.user_bases)
     own_domain_only = all(address.port in _PORTS_OF_ONE_DOMAIN for address in config.addresses)
     return len(domains) == 1 and (below_units or own_domain_only)
+
+
+def _whole(question: Search, answer: SearchAnswer) -> Sequence[Entry]:
+    if question.scope is Scope.BASE and answer.code in _NOT_THERE:
+        return ()
+    if answer.code != SUCCESS:
+        raise_unanswered(question, answer, "directory.group_base")
+    return answer.entries
 
 
 def _is_whole(answer: SearchAnswer) -> bool:

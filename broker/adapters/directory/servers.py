@@ -12,15 +12,23 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NoReturn, TypeVar
 
+from broker.adapters.directory.addresses import Addresses
 from broker.adapters.directory.bind_answers import describe, refusal
 from broker.adapters.directory.config import DirectoryConfig, ServerAddress
 from broker.adapters.directory.connection import Connection, ConnectionFailed
 from broker.adapters.directory.messages import SERVER_TROUBLE, SUCCESS, Message
 from broker.core.credentials import Secret
-from broker.core.errors import BrokerError, DirectoryUnavailable, Fault, PasswordChangeUncertain, SettingsInvalid
+from broker.core.errors import (
+    BrokerError,
+    DirectoryUnavailable,
+    Fault,
+    LoginCause,
+    PasswordChangeUncertain,
+    SettingsInvalid,
+)
 
 T = TypeVar("T")
 Change = Callable[[Connection, float], Message]
@@ -34,12 +42,23 @@ LONGEST_IDLE_SECONDS: Final = 120.0
 MOST_KEPT: Final = 16
 _FIRST_BACK_OFF_SECONDS: Final = 1.0
 _LONGEST_BACK_OFF_SECONDS: Final = 30.0
-_FIRST_HOLD_SECONDS: Final = 5.0
-_LONGEST_HOLD_SECONDS: Final = 300.0
+# How long the service account is not tried again after a refusal, at first and at the longest. A wrong password counts
+# towards its lock-out, once for each worker of each node; the right one is only read at the next start.
+_HOLD_SECONDS: Final = (5.0, 60.0)
+_WRONG_PASSWORD_HOLD_SECONDS: Final = (900.0, 3600.0)
+_COUNTED: Final = frozenset({LoginCause.WRONG_PASSWORD, LoginCause.UNKNOWN_USERNAME})
 
 
 class _ServiceAccountRefused(Exception):
-    """The server answered the service account's bind with a refusal."""
+    """The server answered the service account's bind with a refusal.
+
+    Attributes:
+        counts: towards the account's lock-out.
+    """
+
+    def __init__(self, said: str, *, counts: bool) -> None:
+        super().__init__(said)
+        self.counts = counts
 
 
 class Kept:
@@ -94,11 +113,17 @@ class Server:
 
     def __init__(self, address: ServerAddress) -> None:
         self.address = address
+        self.addresses = Addresses(address)
         self.searching = Kept()
         self.binding = Kept()
         self.back_off_seconds = 0.0
         self.retry_at = 0.0
         self.left_at = 0.0
+        self.was_silent = False
+        # Held while the service account binds there, and what came of it when that was no good.
+        self.service_bind = threading.Lock()
+        self.refused: _ServiceAccountRefused | None = None
+        self.refused_at = 0.0
 
 
 class Servers:
@@ -138,14 +163,14 @@ class Servers:
             except ConnectionFailed as failure:
                 self._leave(server, failure, started)
                 failures.append(f"{server.address}: {failure}")
-            except _ServiceAccountRefused as refusal:
-                self._hold(f"{server.address}: {refusal}")
+            except _ServiceAccountRefused as refused:
+                self._hold(server, refused)
             else:
                 self._welcome(server)
                 return answer, server
             if time.monotonic() >= stop_at:
                 break
-        raise DirectoryUnavailable("no directory server answers: " + "; ".join(failures))
+        raise self._nobody_answers(failures)
 
     def bind_as(self, dn: str, password: Secret, preferred: Server) -> Message:
         """Try a person's password, on the server that found them.
@@ -205,9 +230,9 @@ class Servers:
             except ConnectionFailed as failure:
                 self._leave(server, failure, started)
                 failures.append(f"{server.address}: {failure}")
-            except _ServiceAccountRefused as refusal:
-                self._hold(f"{server.address}: {refusal}")
-        raise DirectoryUnavailable("no directory server answers: " + "; ".join(failures))
+            except _ServiceAccountRefused as refused:
+                self._hold(server, refused)
+        raise self._nobody_answers(failures)
 
     def _bound_once(self, server: Server, connection: Connection, dn: str, password: Secret) -> Message:
         started = time.monotonic()
@@ -254,6 +279,12 @@ class Servers:
         try:
             answer = ask(connection, time.monotonic() + self._operation_seconds)
             in_order = True
+        except ConnectionFailed as failure:
+            if failure.timed_out and time.monotonic() - connection.heard_at < self._operation_seconds / 2:
+                # One person's groups may take longer than that; whoever goes on answering does not hang.
+                text = f"{server.address}: the answer takes longer than directory.operation_timeout"
+                raise DirectoryUnavailable(text) from failure
+            raise
         except BrokerError:
             # The answer is whole, and not what it should be.
             in_order = True
@@ -266,21 +297,43 @@ class Servers:
         return answer
 
     def _open(self, server: Server) -> Connection:
-        return Connection.open(server.address, self._tls, time.monotonic() + self._connect_seconds)
+        server.addresses.find()  # before the clock starts: how long name servers take is no fault of this server
+        deadline = time.monotonic() + self._connect_seconds
+        return Connection.secured(server.addresses.connect(deadline), server.address, self._tls, deadline)
 
     def _open_as_service(self, server: Server) -> Connection:
+        started = time.monotonic()
         connection = self._open(server)
         try:
-            answer = connection.bind(self._bind_dn, self._bind_password, time.monotonic() + self._operation_seconds)
-        except ConnectionFailed:
+            # One by one: a wrong password that every thread tries at once could lock the account.
+            with server.service_bind:
+                self._bind_as_service(server, connection, started)
+        except (ConnectionFailed, _ServiceAccountRefused):
             connection.abandon()
             raise
-        if refusal(answer) is None:
-            return connection
-        connection.close()
-        if answer.code in SERVER_TROUBLE:  # it has not looked at the password
+        return connection
+
+    def _bind_as_service(self, server: Server, connection: Connection, asked_at: float) -> None:
+        """Bind, unless another thread has found out meanwhile what comes of it."""
+        if server.refused is not None and server.refused_at > asked_at - _HOLD_SECONDS[0]:
+            raise server.refused
+        if server.left_at > asked_at:
+            raise ConnectionFailed("it was left meanwhile", timed_out=server.was_silent)
+        started = time.monotonic()
+        try:
+            answer = connection.bind(self._bind_dn, self._bind_password, started + self._operation_seconds)
+        except ConnectionFailed as failure:
+            self._leave(server, failure, started)  # before the next one tries
+            raise
+        refused = refusal(answer)
+        if refused is None:
+            server.refused = None
+        elif answer.code in SERVER_TROUBLE:  # it has not looked at the password
             raise ConnectionFailed(f"it answered {describe(answer)}")
-        raise _ServiceAccountRefused(describe(answer))
+        else:
+            server.refused = _ServiceAccountRefused(describe(answer), counts=refused.cause in _COUNTED)
+            server.refused_at = time.monotonic()
+            raise server.refused
 
     def _candidates_after(self, preferred: Server) -> Iterator[Server]:
         """That server first, unless it has failed meanwhile: then it would cost the same person a second timeout."""
@@ -291,7 +344,10 @@ class Servers:
         yield from (server for server in self._candidates() if server is not first)
 
     def _candidates(self) -> Iterator[Server]:
-        """Those in good standing, in the configured order; then, as a last resort, those that failed lately."""
+        """Those in good standing, in the configured order; then, as a last resort, those that failed lately.
+
+        A server that was silent is none: whoever asked it would wait a timeout for nothing.
+        """
         left: list[Server] = []
         some_are_good = any(server.back_off_seconds == 0.0 for server in self._servers)
         for server in self._servers:
@@ -312,7 +368,7 @@ class Servers:
                 left.append(server)
             else:
                 yield server
-        yield from sorted(left, key=lambda server: server.retry_at)
+        yield from sorted((server for server in left if not server.was_silent), key=lambda server: server.retry_at)
 
     def _try_again(self, server: Server) -> None:
         started = time.monotonic()
@@ -320,9 +376,10 @@ class Servers:
             server.searching.give_back(self._open_as_service(server))
         except ConnectionFailed as failure:
             self._leave(server, failure, started)
-        except _ServiceAccountRefused as refusal:
+        except _ServiceAccountRefused as refused:
             # The others have not refused, and are asked on; trying this one often would lock the service account.
-            self._leave(server, refusal, started, at_least_seconds=_LONGEST_HOLD_SECONDS)
+            held = _WRONG_PASSWORD_HOLD_SECONDS[0] if refused.counts else _HOLD_SECONDS[1]
+            self._leave(server, refused, started, at_least_seconds=held)
         else:
             self._welcome(server)
 
@@ -335,6 +392,8 @@ class Servers:
             doubled = min(max(server.back_off_seconds * 2, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS)
             server.back_off_seconds = max(doubled, at_least_seconds)
             server.retry_at = server.left_at + server.back_off_seconds
+            server.was_silent = isinstance(failure, ConnectionFailed) and failure.timed_out
+        server.addresses.try_another_first()
         server.searching.clear()
         server.binding.clear()
         _log.warning("directory server %s left for %.0f s: %s", server.address, server.back_off_seconds, failure)
@@ -347,19 +406,27 @@ class Servers:
             return
         with self._lock:
             server.back_off_seconds = server.retry_at = 0.0
+            server.was_silent = False
         _log.warning("directory server %s answers again", server.address)
 
-    def _hold(self, refusal: str) -> NoReturn:
+    def _hold(self, server: Server, refused: _ServiceAccountRefused) -> NoReturn:
         """Stop asking for a while: a wrong password tried at every sign-in would lock the service account."""
+        first, longest = _WRONG_PASSWORD_HOLD_SECONDS if refused.counts else _HOLD_SECONDS
         with self._lock:
-            self._hold_seconds = min(max(self._hold_seconds * 2, _FIRST_HOLD_SECONDS), _LONGEST_HOLD_SECONDS)
-            self._ask_again_at = time.monotonic() + self._hold_seconds
-            self._refusal = (
-                f"the service account {self._bind_dn!r} was refused by {refusal}: "
-                "check directory.bind_dn and directory.bind_password_file, "
-                "and whether the account is disabled, expired or locked"
-            )
-        raise DirectoryUnavailable(self._refusal)
+            if self._refusal is None or time.monotonic() >= self._ask_again_at:  # many threads hear of one refusal
+                self._hold_seconds = min(max(self._hold_seconds * 2, first), longest)
+                self._ask_again_at = time.monotonic() + self._hold_seconds
+                self._refusal = (
+                    f"the service account {self._bind_dn!r} was refused by {server.address}: {refused}: "
+                    "check directory.bind_dn and directory.bind_password_file, and whether the account is disabled, "
+                    f"expired or locked; it is tried again after {self._hold_seconds:.0f} s, or a restart"
+                )
+            text = self._refusal
+        raise DirectoryUnavailable(text)
+
+    def _nobody_answers(self, failures: Sequence[str]) -> DirectoryUnavailable:
+        silent = [f"{server.address}: it was silent a moment ago" for server in self._servers if server.was_silent]
+        return DirectoryUnavailable("no directory server answers: " + "; ".join(failures or silent))
 
     def _raise_while_refused(self) -> None:
         with self._lock:

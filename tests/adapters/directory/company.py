@@ -52,7 +52,7 @@ def crowd(people: int, groups: int) -> str:
     """So many more people, with one password, and so many groups, with one person in all of them."""
     return "".join(
         [
-            *(_person(f"person-{number}", userPassword=password_of("person")) for number in range(people)),
+            *(person(f"person-{number}", userPassword=password_of("person")) for number in range(people)),
             *(
                 entry(f"cn=throng {number},{GROUPS}", objectClass="groupOfNames", cn=f"throng {number}", member=THRONG)
                 for number in range(groups)
@@ -83,19 +83,19 @@ def _entries() -> Iterator[str]:
     )
     yield _policy("expired", pwdMaxAge="60")
     yield _policy("grace", pwdMaxAge="60", pwdGraceAuthNLimit="3")
-    yield _person("alice", entryUUID=ALICE_UUID, memberOf=f"cn=engineers,{GROUPS}", mail="alice@corp.example")
-    yield _person("bruno", memberOf=(f"cn=staff,{GROUPS}", f"cn=finance,{GROUPS}"), employeeType=("full", "time"))
+    yield person("alice", entryUUID=ALICE_UUID, memberOf=f"cn=engineers,{GROUPS}", mail="alice@corp.example")
+    yield person("bruno", memberOf=(f"cn=staff,{GROUPS}", f"cn=finance,{GROUPS}"), employeeType=("full", "time"))
     for username in ("carla", "lockable", "leaver", "renamed", "throng", "typist", "fiddled"):
-        yield _person(username)
-    yield _person("reset", pwdReset="TRUE")
-    yield _person("locked", pwdAccountLockedTime="000001010000Z")
-    yield _person("expired", pwdPolicySubentry=f"cn=expired,ou=policies,{SUFFIX}", pwdChangedTime="20200101000000Z")
-    yield _person("graceful", pwdPolicySubentry=f"cn=grace,ou=policies,{SUFFIX}", pwdChangedTime="20200101000000Z")
+        yield person(username)
+    yield person("reset", pwdReset="TRUE")
+    yield person("locked", pwdAccountLockedTime="000001010000Z")
+    yield person("expired", pwdPolicySubentry=f"cn=expired,ou=policies,{SUFFIX}", pwdChangedTime="20200101000000Z")
+    yield person("graceful", pwdPolicySubentry=f"cn=grace,ou=policies,{SUFFIX}", pwdChangedTime="20200101000000Z")
     for number, username in enumerate(HOSTILE_USERNAMES):
-        yield _person(username, dn=f"cn=hostile {number},{PEOPLE}")
-    yield _person("twice", mail="twice@corp.example")
-    yield _person("twice", dn=f"uid=twice,{CONTRACTORS}")
-    yield _person("two-names", uid=("two-names", "second"))
+        yield person(username, dn=f"cn=hostile {number},{PEOPLE}")
+    yield person("twice", mail="twice@corp.example")
+    yield person("twice", dn=f"uid=twice,{CONTRACTORS}")
+    yield person("two-names", uid=("two-names", "second"))
     yield entry(
         f"uid=posix,{PEOPLE}",
         objectClass=("inetOrgPerson", "posixAccount"),
@@ -135,7 +135,7 @@ def _entries() -> Iterator[str]:
     )
 
 
-def _person(username: str, *, dn: str | None = None, **attributes: str | tuple[str, ...]) -> str:
+def person(username: str, *, dn: str | None = None, **attributes: str | tuple[str, ...]) -> str:
     defaults: dict[str, str | tuple[str, ...]] = {
         "objectClass": "inetOrgPerson",
         "uid": username,

@@ -47,13 +47,14 @@ def make_slapd(tmp_path: Path, authority: Authority) -> Iterator[MakeSlapd]:
     """Servers of a test's own, which it may stop and start."""
     servers: list[Slapd] = []
 
-    def make(*, size_limit: str = "unlimited", people: int = 0, groups: int = 0) -> Slapd:
+    def make(*, size_limit: str = "unlimited", people: int = 0, groups: int = 0, hidden: tuple[str, ...] = ()) -> Slapd:
         server = Slapd(
             tmp_path / f"slapd-{len(servers)}",
             authority.issue("127.0.0.1"),
             company.ldif() + company.crowd(people, groups),
             service_dn=company.SERVICE_DN,
             size_limit=size_limit,
+            hidden=hidden,
         )
         servers.append(server)
         server.start()

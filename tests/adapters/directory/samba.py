@@ -122,6 +122,21 @@ class Samba:
         members = tuple(domain.person_dn(f"person-{index}") for index in range(number))
         self.modify(domain.addition(domain.group_dn(group), members))
 
+    def set_access(self, dn: str, sddl: str) -> None:
+        """Replace the security descriptor of an entry ([MS-DTYP] 2.5.1)."""
+        self.modify(f"dn: {dn}\nchangetype: modify\nreplace: nTSecurityDescriptor\nnTSecurityDescriptor: {sddl}\n")
+
+    def allow(self, dn: str, *aces: str) -> None:
+        """Let the service account do more with an entry and those below it, each as an ACE up to its trustee."""
+        database = str(self._folder / "private" / "sam.ldb")
+        (sid,) = (line.removeprefix("objectSid: ") for line in self._entry(domain.SERVICE_DN) if "objectSid: " in line)
+        for ace in aces:
+            tool = (program("samba-tool", PACKAGES), "dsacl", "set", "-H", database)
+            _run(*tool, f"--objectdn={dn}", f"--sddl={ace};{sid})")
+
+    def _entry(self, dn: str) -> list[str]:
+        return _search(self._folder / "private" / "sam.ldb", dn)
+
     def start(self) -> None:
         log = (self._folder / "samba.out").open("ab")
         with log:

@@ -33,6 +33,7 @@ class Slapd:
         size_limit: str = "unlimited",
         schema: str = "",
         password_access: str = "",
+        hidden: tuple[str, ...] = (),
     ) -> None:
         self._folder = folder
         self.port = free_port()
@@ -59,6 +60,7 @@ class Slapd:
                     "index objectClass,uid,mail,member,memberUid,cn,entryUUID,gidNumber eq",
                     f'limits dn.exact="{service_dn}" size={size_limit}',
                     f"access to attrs=userPassword {password_access} by anonymous auth by * none",
+                    *([f"access to attrs={','.join(hidden)} by * none"] if hidden else []),
                     f'access to * by dn.exact="{service_dn}" read by * none',
                     "overlay ppolicy",
                     f'ppolicy_default "cn=default,ou=policies,{SUFFIX}"',

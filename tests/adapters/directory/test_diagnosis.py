@@ -216,6 +216,44 @@ def test_a_disabled_account_is_named_as_such(ask: Ask, controller: Samba | Embed
     assert "the account of 'disabled' may not be used: disabled" in said(findings, FindingState.WARNING)
 
 
+def test_a_password_settings_object_that_may_not_be_read_fails_and_says_what_to_let_it_read(
+    ask: Ask, samba: Samba
+) -> None:
+    sealed = failure(ask(**active_directory(samba), username="sealed"))
+    assert "a password settings object holds for 'sealed' and cannot be read" in sealed.what
+    assert "CN=Sealed,CN=Password Settings Container" in sealed.what
+    assert "msDS-ResultantPSO" in sealed.advice
+    assert not [one for one in ask(**active_directory(samba), username="guarded") if one.state is FindingState.FAILED]
+
+
+def test_where_password_settings_objects_cannot_be_seen_the_doctor_warns(
+    ask: Ask, provisioned_domain: Path, tmp_path: Path, authority: Authority
+) -> None:
+    controller = Samba(provisioned_domain, tmp_path / "dc", authority)
+    controller.set_access(f"CN=Password Settings Container,CN=System,{domain.BASE}", "D:P(A;;GA;;;DA)(A;;GA;;;SY)")
+    controller.start()
+    try:
+        findings = ask(**active_directory(controller), username="alice")
+    finally:
+        controller.stop()
+    unseen = only_about("password settings objects", findings)
+    assert unseen.state is FindingState.WARNING
+    assert "the service account cannot see" in unseen.what
+
+
+@pytest.mark.parametrize("hidden", ["pwdAccountLockedTime", "pwdReset"])
+def test_attributes_of_the_password_policy_that_may_not_be_read_are_told_from_those_that_are_not_there(
+    ask: Ask, make_slapd: MakeSlapd, hidden: str
+) -> None:
+    server = make_slapd(hidden=(hidden,))
+    findings = ask(servers=(server.tls_url,), username="alice")
+    (unread,) = [one for one in findings if "the service account cannot read" in one.what]
+    # 389 Directory Server's are unknown to this server, and missed by nobody.
+    assert unread.what.startswith(f"the service account cannot read {hidden} of 'alice': a locked or disabled account")
+    assert "the state of the account can be read" not in said(findings)
+    assert "the state of the account can be read: 'alice' may be used" in said(ask(username="alice"))
+
+
 def test_a_wrong_password_in_active_directory_is_said_with_its_sub_code(ask: Ask, controller: Samba | Embedded) -> None:
     refused = failure(ask(**{**active_directory(controller), "password": "Not the passw0rd", "bind_dn": "CORP\\carla"}))
     assert "52e, wrong-password" in refused.what
@@ -504,7 +542,7 @@ def test_a_group_that_is_missing_or_ambiguous_fails_with_every_place_that_names_
     assert failed[0].advice.startswith('administration.administrators, entitlement "home", groups[0]: ')
 
 
-def test_account_attributes_that_may_not_be_read_are_a_warning(ask: Ask) -> None:
+def test_account_attributes_that_may_not_be_read_fail_since_nobody_is_let_in_then(ask: Ask) -> None:
     findings = ask(
         kind=DirectoryKind.ACTIVE_DIRECTORY,
         user_filter="(uid=alice)",
@@ -514,8 +552,11 @@ def test_account_attributes_that_may_not_be_read_are_a_warning(ask: Ask) -> None
         membership=GroupMembership.MEMBER,
     )
     hidden = only_about("the service account cannot read", findings)
-    assert hidden.state is FindingState.WARNING
-    assert "userAccountControl, msDS-User-Account-Control-Computed, pwdLastSet of 'alice'" in hidden.what
+    assert hidden.state is FindingState.FAILED
+    assert (
+        "userAccountControl, msDS-User-Account-Control-Computed, accountExpires, pwdLastSet of 'alice'" in hidden.what
+    )
+    assert "'Account Restrictions'" in hidden.advice
     assert "lockoutThreshold of the domain" in only_about("lock-out threshold", findings).advice
 
 
@@ -528,8 +569,16 @@ def test_somebody_without_groups_is_a_warning_with_the_settings_that_decide(ask:
 def test_a_policy_that_no_entry_shows_is_a_warning_about_the_throttle(ask: Ask) -> None:
     unread = only_about("lock-out threshold", ask())
     assert unread.state is FindingState.WARNING
-    assert unread.advice.startswith("throttle.threshold")
+    assert unread.advice.startswith("directory.password_policy")
+    assert "throttle.window" in unread.advice
     assert "the broker lets 9 wrong passwords pass within 16 min (2 of them" in unread.what
+
+
+def test_a_default_policy_that_the_settings_name_is_read_and_what_it_never_forgets_is_said(ask: Ask) -> None:
+    known = only_about("locks an account", ask(password_policy=f"cn=default,ou=policies,{SUFFIX}"))
+    assert known.state is FindingState.OK
+    assert "after 3 wrong passwords within any time, until the right one or an administrator ends it" in known.what
+    assert "the broker lets 2 wrong passwords pass" in known.what
 
 
 def test_a_policy_that_locks_at_the_first_mistake_is_a_warning(ask: Ask, make_slapd: MakeSlapd) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from broker.adapters.directory.config import GroupMembership
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.core.credentials import Secret
 from broker.core.errors import DirectoryUnavailable, LoginCause, LoginRejected
 from tests.adapters.directory import company
-from tests.adapters.directory.certificates import Authority
+from tests.adapters.directory.certificates import Authority, ServerFiles
 from tests.adapters.directory.company import password_of
 from tests.adapters.directory.conftest import MakeDirectory, MakeSlapd
 from tests.adapters.directory.contract import authenticate
@@ -232,7 +236,8 @@ def test_a_service_account_whose_name_is_no_dn_is_said_to_be_refused(make_direct
 def test_a_refused_service_account_is_asked_again_in_time_and_all_is_well(
     make_directory: MakeDirectory, make_slapd: MakeSlapd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.adapters.directory.servers._FIRST_HOLD_SECONDS", 0.2)
+    for hold in ("_HOLD_SECONDS", "_WRONG_PASSWORD_HOLD_SECONDS"):
+        monkeypatch.setattr(f"broker.adapters.directory.servers.{hold}", (0.2, 0.2))
     server = make_slapd()
     directory = make_directory(password="tomorrow's password", servers=(server.tls_url,))
     assert "was refused" in unavailable(directory)
@@ -252,6 +257,131 @@ def test_a_refused_service_account_is_not_tried_again_at_every_sign_in_nor_on_ev
     texts = {unavailable(directory) for _ in range(5)}
     assert len(texts) == 1
     assert (first.count(BIND), second.count(BIND)) == (1, 0)
+
+
+def test_a_wrong_password_of_the_service_account_is_tried_once_however_many_ask_at_once(
+    make_directory: MakeDirectory, make_proxy: MakeProxy
+) -> None:
+    def slowly(_: int) -> Action:
+        time.sleep(0.05)
+        return Action.FORWARD
+
+    proxy = make_proxy(slowly)
+    directory = make_directory(password="rotated away", servers=(proxy.url,))
+    with ThreadPoolExecutor(16) as threads:
+        texts = set(threads.map(lambda _: unavailable(directory), range(16)))
+    (text,) = texts
+    assert "tried again after 900 s, or a restart" in text
+    assert proxy.count(BIND) == 1
+
+
+# --- Names and addresses -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreachable(slapd: Slapd) -> Iterator[str]:
+    """An address that takes no connection and refuses none: its queue is full."""
+    address = "127.0.0.77"
+    with socket.socket() as listener, ExitStack() as queue:
+        listener.bind((address, slapd.tls_port))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = queue.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex((address, slapd.tls_port))
+        yield address
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str, after: float = 0.0) -> list[str]:
+    """Let every name resolve to those; the names that were asked for."""
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        time.sleep(after)
+        if not addresses:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr("broker.adapters.directory.addresses.socket.getaddrinfo", resolve)
+    return asked
+
+
+def test_one_dead_address_of_a_name_costs_nothing_but_its_head_start(
+    make_directory: MakeDirectory, slapd: Slapd, unreachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, unreachable, "127.0.0.1")
+    directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+    with within(NO_TIMEOUT):
+        assert alice(directory) == "alice"
+    directory.close()
+    # From now on the other one is tried first.
+    with within(0.2):
+        assert alice(directory) == "alice"
+
+
+def test_an_address_that_accepts_and_hangs_is_not_tried_first_again(
+    make_directory: MakeDirectory, slapd: Slapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, "127.0.0.77", "127.0.0.1")
+    with socket.create_server(("127.0.0.77", slapd.tls_port)):
+        directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+        assert "no answer in time" in unavailable(directory)
+        time.sleep(1.1)  # the first back-off
+        with within(NO_TIMEOUT):
+            assert alice(directory) == "alice"
+
+
+def test_where_no_address_takes_a_connection_one_timeout_says_so(
+    make_directory: MakeDirectory, slapd: Slapd, unreachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, unreachable, "127.0.0.78")
+    directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+    with within(ONE_TIMEOUT):
+        assert "connection: no answer in time" in unavailable(directory)
+
+
+def test_name_servers_that_are_slow_make_the_first_sign_in_slow_and_no_other(
+    make_directory: MakeDirectory, slapd: Slapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = resolve_to(monkeypatch, "127.0.0.1", after=2 * TIMEOUT)
+    directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+    assert alice(directory) == "alice"
+    directory.close()
+    with within(NO_TIMEOUT):
+        assert alice(directory) == "alice"
+    assert asked == ["localhost"]
+
+
+def test_a_name_that_was_known_is_used_while_no_name_server_answers(
+    make_directory: MakeDirectory, slapd: Slapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.adapters.directory.addresses._FRESH_SECONDS", 0.1)
+    resolve_to(monkeypatch, "127.0.0.1")
+    directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+    assert alice(directory) == "alice"
+    asked = resolve_to(monkeypatch, after=0.3)
+    time.sleep(0.2)
+    for _ in range(3):
+        directory.close()
+        with within(NO_TIMEOUT):
+            assert alice(directory) == "alice"
+        time.sleep(0.2)
+    assert len(asked) > 1
+
+
+def test_a_name_that_moves_is_followed(
+    make_directory: MakeDirectory, slapd: Slapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.adapters.directory.addresses._FRESH_SECONDS", 0.1)
+    resolve_to(monkeypatch, "127.0.0.78")
+    directory = make_directory(servers=(slapd.tls_url.replace("127.0.0.1", "localhost"),), **QUICK)
+    assert "Connection refused" in unavailable(directory)
+    resolve_to(monkeypatch, "127.0.0.1")
+    time.sleep(0.2)
+    unavailable(directory)  # this one finds out, and does not wait for it
+    time.sleep(1.1)
+    assert alice(directory) == "alice"
 
 
 # --- Several servers ---------------------------------------------------------------------------------------------
@@ -360,6 +490,124 @@ def test_many_hanging_servers_do_not_cost_a_timeout_each(make_directory: MakeDir
             text = unavailable(directory)
     assert urls[0] in text
     assert urls[4] not in text
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_while_every_server_hangs_one_request_finds_out_and_the_others_are_told_at_once(
+    make_directory: MakeDirectory, number: int
+) -> None:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        urls = tuple(f"ldaps://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        directory = make_directory(servers=urls, **QUICK)
+        unavailable(directory)
+
+        def told(_: int) -> bool:
+            """Whether one is told at once."""
+            start = time.monotonic()
+            text = unavailable(directory)
+            at_once = time.monotonic() - start < 0.5 * TIMEOUT
+            assert at_once == ("it was silent a moment ago" in text)
+            return at_once
+
+        with ThreadPoolExecutor(8) as threads:
+            waited = [*threads.map(told, range(32))].count(False)
+        assert waited <= number
+
+
+def test_a_single_server_that_hung_is_asked_again_when_it_is_back(
+    make_directory: MakeDirectory, make_slapd: MakeSlapd
+) -> None:
+    server = make_slapd()
+    directory = make_directory(servers=(server.tls_url,), **QUICK)
+    assert alice(directory) == "alice"
+    server.pause()
+    unavailable(directory)
+    server.resume()
+    time.sleep(1.1)
+    assert alice(directory) == "alice"
+
+
+def test_five_thousand_groups_of_one_person_are_read_in_few_round_trips_and_no_server_is_left_for_them(
+    make_directory: MakeDirectory, tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = tuple(f"cn=throng {number},{company.GROUPS}" for number in range(5000))
+    entries = company.ldif() + company.crowd(0, 5000) + company.person("crowded", memberOf=listed)
+    server = Slapd(tmp_path / "slapd", authority.issue("127.0.0.1"), entries, service_dn=company.SERVICE_DN)
+    server.start()
+    far = FarAway(authority.issue("127.0.0.1"), server.port, seconds=0.02)
+    try:
+        directory = make_directory(servers=(far.url,), membership=GroupMembership.MEMBER_OF)
+        principal = authenticate(directory, "crowded", Secret(password_of("crowded")))
+        assert len(principal.groups) == 5000
+        # However long one person's groups take, a server that goes on answering does not hang.
+        impatient = make_directory(
+            servers=(far.url,), membership=GroupMembership.MEMBER_OF, operation_timeout=timedelta(seconds=1)
+        )
+        for _ in range(2):
+            with pytest.raises(DirectoryUnavailable, match=r"takes longer than directory\.operation_timeout"):
+                authenticate(impatient, "crowded", Secret(password_of("crowded")))
+            assert alice(impatient) == "alice"
+    finally:
+        far.stop()
+        server.stop()
+    assert "left for" not in caplog.text
+
+
+class FarAway:
+    """A wire in front of a server on which octets travel for a while, in each direction."""
+
+    def __init__(self, files: ServerFiles, backend_port: int, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._backend_port = backend_port
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(files.certificate, files.key)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ldaps://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            self._tls.wrap_socket(plain, server_side=True) as client,
+            socket.create_connection(("127.0.0.1", self._backend_port)) as backend,
+        ):
+            client.settimeout(0)
+            with selectors.DefaultSelector() as either:
+                either.register(client, selectors.EVENT_READ, backend)
+                either.register(backend, selectors.EVENT_READ, client)
+                while True:
+                    for key, _ in either.select():
+                        # All that came in one go travels together, as on a real wire.
+                        chunks = [*_read_all(key.fileobj)]
+                        if not chunks:
+                            return
+                        time.sleep(self._seconds)
+                        client.settimeout(5)
+                        key.data.sendall(b"".join(chunks))
+                        client.settimeout(0)
+
+
+def _read_all(stream: Any) -> Iterator[bytes]:
+    while True:
+        try:
+            stream.settimeout(0)
+            chunk = stream.recv(1 << 20)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        if not chunk:
+            return
+        yield chunk
 
 
 def test_groups_are_read_from_the_next_server_when_the_first_dies_after_the_bind(
@@ -604,7 +852,7 @@ def test_a_server_that_is_back_and_refuses_the_service_account_does_not_stop_the
         time.sleep(0.2)
     refused = [record.getMessage() for record in caplog.records if "wrong-password" in record.getMessage()]
     assert len(refused) == 1, "asking often would lock the service account"
-    assert "left for 300 s" in refused[0]
+    assert "left for 900 s" in refused[0]
 
 
 def test_a_forked_worker_opens_connections_of_its_own(make_directory: MakeDirectory, make_proxy: MakeProxy) -> None:

@@ -109,7 +109,8 @@ def test_no_password_shows_when_it_cannot_be_sent(
 def test_no_password_shows_when_it_cannot_be_written_to_the_connection(proxy: Proxy, authority: Authority) -> None:
     tls = ssl.create_default_context(cafile=authority.certificate)
     address = ServerAddress("127.0.0.1", int(proxy.url.rpartition(":")[2]), implicit_tls=True)
-    connection = Connection.open(address, tls, time.monotonic() + 5)
+    plain = socket.create_connection((address.host, address.port))
+    connection = Connection.secured(plain, address, tls, time.monotonic() + 5)
     answer = connection.bind("cn=x", Secret("x"), time.monotonic() + 5)
     assert answer.code == 49
     proxy.reset_all()
