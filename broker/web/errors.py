@@ -99,6 +99,14 @@ _SHORTER_ONLY = Answer(
     lazy_gettext("Choose a shorter duration, and tell your administrator the reference below."),
 )
 
+# Whoever types wrong passwords elsewhere brings a lock about: it ends no sign-in, and nothing is issued meanwhile.
+_LOCKED_NOW: Final = Answer(
+    403,
+    lazy_gettext("Your account is locked"),
+    lazy_gettext("The directory has locked it after too many wrong passwords. Nothing is issued until that is over."),
+    lazy_gettext("Wait and try again, or ask your administrator."),
+)
+
 # Where a directory forgets no wrong password by itself, no time ends a hold.
 _HELD_UNTIL_LIFTED: Final = Answer(
     429,
@@ -523,6 +531,8 @@ def _answer(error: BrokerError) -> Answer:
         return _PROVED_ALL_THE_SAME[error.cause]
     if isinstance(error, errors.LoginThrottled) and not ends_by_itself(error.wait):
         return _HELD_UNTIL_LIFTED
+    if isinstance(error, errors.PrincipalGone) and error.cause is LoginCause.LOCKED:
+        return _LOCKED_NOW
     return ANSWERS.get(type(error)) or ANSWERS[errors.Defect]
 
 

@@ -17,6 +17,7 @@ from broker.core.errors import (
     BrokerError,
     DirectoryUnavailable,
     FormExpired,
+    LoginCause,
     LoginRejected,
     LoginThrottled,
     NotSignedIn,
@@ -164,12 +165,14 @@ def ask_to_sign_in(error: NotSignedIn) -> WerkzeugResponse:
 
 @blueprint.app_errorhandler(PrincipalGone)
 def sign_out_everywhere(error: PrincipalGone) -> WerkzeugResponse:
-    """End every session of a person whom the directory no longer lets in.
+    """End every session of a person whom the directory no longer lets in; of one that is locked for now, none.
 
     Raises:
         SessionsUnavailable: they could not be ended.
         AuditUnavailable: it could not be recorded.
     """
+    if error.cause is LoginCause.LOCKED:
+        return errors.answer(error)
     errors.log_error(error)
     current_portal().sessions.end_all(error.principal_id)
     access.record(EventKind.SESSION_ENDED, principal_id=error.principal_id, username=None, reason=str(error))

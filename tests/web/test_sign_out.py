@@ -117,7 +117,9 @@ def test_without_a_session_store_nobody_is_told_to_be_signed_out(hanako: Browser
     assert "You are signed out" not in answer.text
 
 
-@pytest.mark.parametrize("state", [LoginCause.DISABLED, LoginCause.LOCKED, LoginCause.ACCOUNT_EXPIRED], ids=str)
+@pytest.mark.parametrize(
+    "state", [LoginCause.DISABLED, LoginCause.UNKNOWN_USERNAME, LoginCause.ACCOUNT_EXPIRED], ids=str
+)
 def test_whom_the_directory_no_longer_lets_in_is_signed_out_everywhere(state: LoginCause, world: World) -> None:
     here, elsewhere = world.browser(), world.browser()
     here.sign_in(HANAKO)
@@ -135,6 +137,23 @@ def test_whom_the_directory_no_longer_lets_in_is_signed_out_everywhere(state: Lo
     ended = world.audit.events[-1]
     assert ended.kind is EventKind.SESSION_ENDED
     assert str(state) in (ended.reason or "")
+
+
+def test_a_lock_that_anybody_can_bring_about_signs_nobody_out_and_lets_nothing_be_issued(
+    hanako: Browser, world: World
+) -> None:
+    token = hanako.form_token()
+    world.directory.people[person_in(world, "hanako")].state = LoginCause.LOCKED
+
+    answer = hanako.get("/")
+    refused = hanako.client.post("/issue/home/credentials", data={"csrf_token": token})
+
+    assert answer.status_code == refused.status_code == 403
+    assert "Your account is locked" in answer.text
+    assert world.token_service.exchanged == []
+    assert len(world.sessions.kept) == 1
+    world.directory.people[person_in(world, "hanako")].state = None
+    assert hanako.get("/").status_code == 200
 
 
 def test_somebody_deleted_gets_nothing_issued_and_others_stay_signed_in(hanako: Browser, world: World) -> None:

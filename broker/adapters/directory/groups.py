@@ -139,8 +139,7 @@ class TokenGroups:
         if not sids:
             # Everybody has at least a primary group.
             raise DirectoryUnavailable(
-                "the service account may not read tokenGroups: let it read that attribute of people, or make it a member "
-                "of 'Pre-Windows 2000 Compatible Access'"
+                "the service account may not read tokenGroups: let it read that attribute of people (README, step 1)"
             )
         now = time.monotonic()
         with self._lock:

@@ -8,11 +8,13 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 _STARTS_WITHIN_SECONDS: Final = 20
+_MOST_SHOWN: Final = 2000
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -31,11 +33,18 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
+    """Wait until the server takes connections; if it does not, the test fails with the last it has said."""
     until = time.monotonic() + _STARTS_WITHIN_SECONDS
     while time.monotonic() < until:
-        assert process.poll() is None, f"the server on {host}:{port} ended with {process.returncode}"
+        if process.poll() is not None:
+            pytest.fail(f"the server on {host}:{port} ended with {process.returncode}{_said(log)}")
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return
         time.sleep(0.02)
-    pytest.fail(f"the server on {host}:{port} did not start within {_STARTS_WITHIN_SECONDS} s")
+    pytest.fail(f"the server on {host}:{port} did not start within {_STARTS_WITHIN_SECONDS} s{_said(log)}")
+
+
+def _said(log: Path | None) -> str:
+    text = log.read_text(errors="replace")[-_MOST_SHOWN:].strip() if log is not None and log.exists() else ""
+    return f": {text}" if text else ""

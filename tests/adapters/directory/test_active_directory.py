@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from broker.core.credentials import Secret
 from broker.core.errors import DirectoryUnavailable, GroupNotResolved, LoginCause, LoginRejected, PrincipalGone
 from broker.core.principal import PRINCIPAL_ID
 from tests.adapters.directory import domain
+from tests.adapters.directory.certificates import Authority
 from tests.adapters.directory.contract import authenticate
 from tests.adapters.directory.domain import CONTRACTORS, GROUPS, PEOPLE, group_dn, password_of, person_dn
 from tests.adapters.directory.embedded import Embedded
@@ -221,6 +223,29 @@ def test_an_account_expires_by_the_clock(samba: Samba) -> None:
     assert later.principal_by_id(person.id) == person
     later.close()
     directory.close()
+
+
+def test_a_controller_whose_clock_is_an_hour_off_costs_nobody_a_sign_in(
+    provisioned_domain: Path, tmp_path: Path, authority: Authority
+) -> None:
+    fast = Samba(provisioned_domain, tmp_path / "dc", authority)
+    in_half_an_hour = (
+        (datetime.now(UTC) + timedelta(minutes=30) - datetime(1601, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 10
+    )
+    dn = domain.person_dn("ending")
+    fast.modify(f"dn: {dn}\nchangetype: modify\nreplace: accountExpires\naccountExpires: {in_half_an_hour}\n")
+    fast.start(clock_ahead="+1h")
+    directory = directory_on(fast)
+    try:
+        alice = authenticate(directory, "alice", Secret(password_of("alice")))
+        assert directory.principal_by_id(alice.id) == alice
+        assert sign_in(directory, "alice", "wrong").cause is LoginCause.WRONG_PASSWORD
+        # It lets nobody in whose account has expired by its own clock, which the broker takes for what it is.
+        assert sign_in(directory, "ending").cause is LoginCause.ACCOUNT_EXPIRED
+        assert directory.principal_by_username("ending").username == "ending"
+    finally:
+        directory.close()
+        fast.stop()
 
 
 def test_an_account_that_has_expired_by_our_clock_is_refused_though_the_server_lets_it_in(

@@ -227,6 +227,19 @@ def test_a_service_account_that_must_change_its_password_is_refused_too(make_dir
     assert "result 0, password policy 2, must-change-password" in text
 
 
+def test_a_locked_service_account_is_said_to_be_locked(make_directory: MakeDirectory, make_slapd: MakeSlapd) -> None:
+    server = make_slapd()
+    server.modify(
+        f"dn: {company.SERVICE_DN}\nchangetype: modify\n"
+        f"replace: pwdPolicySubentry\npwdPolicySubentry: cn=default,ou=policies,{SUFFIX}\n"
+    )
+    for _ in range(3):
+        assert "wrong-password" in unavailable(make_directory(password="not it", servers=(server.tls_url,)))
+    text = unavailable(make_directory(servers=(server.tls_url,)))
+    assert "result 49, password policy 1, locked" in text
+    assert "whether the account is disabled, expired or locked; it is tried again after 5 s" in text
+
+
 def test_a_service_account_whose_name_is_no_dn_is_said_to_be_refused(make_directory: MakeDirectory) -> None:
     text = unavailable(make_directory(bind_dn="broker"))
     assert "'broker' was refused" in text
