@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,18 +21,15 @@ from broker.adapters.database.migrations import check_ready
 from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.second_factors import SqlSecondFactors
 from broker.adapters.database.sessions import SqlSessions
-from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
-from broker.adapters.directory.diagnosis import Questions, diagnose
 from broker.adapters.directory.ldap_directory import LdapDirectory
+from broker.adapters.directory.several_domains import SeveralDomains
 from broker.adapters.entitlements_file import EntitlementsFile, parse_file
 from broker.adapters.second_factor.passkeys import WebAuthnPasskeys
 from broker.adapters.second_factor.totp import PyotpCodes
 from broker.adapters.signing_keys import SigningKeyFolder
-from broker.core.credentials import Secret
 from broker.core.duties import Duty
 from broker.core.entitlements import Account
-from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved, SettingsInvalid
-from broker.core.findings import Finding
+from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved
 from broker.core.issuance import IssuancePorts
 from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
@@ -41,7 +37,7 @@ from broker.core.principal import Principal
 from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
-from broker.core.throttle import ThrottleLimits
+from broker.directory import directory_of, duty_groups, throttle_limits
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.resources import resource
@@ -70,7 +66,7 @@ class Broker:
 
     settings: Settings
     database: Database
-    directory: LdapDirectory
+    directory: LdapDirectory | SeveralDomains
     entitlements: EntitlementsFile
     keys: SigningKeys
     sealing: Sealing
@@ -102,7 +98,7 @@ class Broker:
         """
         checks: dict[str, Callable[[], object]] = {"directory": self.directory.check}
         checks |= {
-            duty: partial(self.directory.group, name) for duty, name in _duty_groups(self.settings).items() if name
+            duty: partial(self.directory.group, name) for duty, name in duty_groups(self.settings).items() if name
         }
         checks |= {
             f"second_factor.groups[{index}]": partial(self.directory.group, name)
@@ -183,7 +179,7 @@ class Broker:
             attempts=attempts,
             audit=audit,
             limits=limits,
-            throttle=_throttle_limits(settings),
+            throttle=throttle_limits(settings),
             policy=SecondFactorPolicy(
                 mode=Mode(settings.second_factor.mode),
                 is_required_for=self.needs_second_factor,
@@ -200,7 +196,7 @@ class Broker:
             sessions=sessions,
             attempts=attempts,
             limits=limits,
-            throttle=_throttle_limits(settings),
+            throttle=throttle_limits(settings),
             username_hash_key=_derived(secret_key, b"names that did not resolve"),
             clock=utc_now,
             second_factor=second_factor,
@@ -258,7 +254,7 @@ class Broker:
             GroupNotResolved: the configured group is not in the directory.
             DirectoryUnavailable: no answer.
         """
-        name = _duty_groups(self.settings)[duty]
+        name = duty_groups(self.settings)[duty]
         return bool(name) and principal.is_member_of(self.directory.group(name))
 
     def needs_second_factor(self, principal: Principal) -> bool:
@@ -308,7 +304,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
     Raises:
         SettingsInvalid: the service account's password cannot be read, or the directory's settings do not fit.
     """
-    directory = LdapDirectory(_directory_config(settings), settings.bind_password())
+    directory = directory_of(settings)
     database = Database(settings.database.url, connections=settings.listen.threads)
     return Broker(
         settings=settings,
@@ -331,85 +327,5 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
     )
 
 
-def diagnose_directory(settings: Settings, username: str | None) -> Iterator[Finding]:
-    """Look at the directory's servers with these settings; what the settings themselves lack is found too.
-
-    Args:
-        username: the person to look at; None for anybody.
-    """
-    try:
-        config = _directory_config(settings)
-    except SettingsInvalid as error:
-        yield from map(Finding.of_fault, error.faults)
-        return
-    password: Secret | None = None
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    for duty, name in _duty_groups(settings).items():
-        if name:
-            groups[name].append(f"administration.{duty}s")
-    for index, name in enumerate(settings.second_factor.groups):
-        groups[name].append(f"second_factor.groups[{index}]")
-    try:
-        password = settings.bind_password()
-    except SettingsInvalid as error:
-        yield from map(Finding.of_fault, error.faults)
-    try:
-        for item in parse_file(settings.entitlements, settings.attributes).entitlements:
-            for index, name in enumerate(item.group_names):
-                groups[name].append(f'entitlement "{item.entitlement.id}", groups[{index}]')
-    except EntitlementsInvalid as error:
-        yield from map(Finding.of_fault, error.faults)
-    yield from diagnose(
-        Questions(
-            config=config,
-            bind_password=password,
-            limits=_throttle_limits(settings),
-            groups=groups,
-            username=username,
-            clock=utc_now,
-        )
-    )
-
-
-def _duty_groups(settings: Settings) -> Mapping[Duty, str]:
-    administration = settings.administration
-    return {Duty.ADMINISTRATOR: administration.administrators, Duty.AUDITOR: administration.auditors}
-
-
 def _derived(secret_key: bytes, purpose: bytes) -> bytes:
     return hmac.new(secret_key, purpose, "sha256").digest()
-
-
-def _throttle_limits(settings: Settings) -> ThrottleLimits:
-    return ThrottleLimits(
-        threshold=settings.throttle.threshold,
-        window=settings.throttle.window,
-        device_attempts=settings.throttle.device_attempts,
-        address_attempts=settings.throttle.address_attempts,
-    )
-
-
-def _directory_config(settings: Settings) -> DirectoryConfig:
-    directory = settings.directory
-    return DirectoryConfig(
-        kind=DirectoryKind(directory.kind),
-        servers=directory.servers,
-        start_tls=directory.start_tls,
-        ca_file=directory.ca_file,
-        bind_dn=directory.bind_dn,
-        user_bases=directory.user_bases,
-        group_base=directory.group_base,
-        domains=tuple(DirectoryDomain(item.name, item.netbios, item.base) for item in directory.domains),
-        attributes=settings.attributes,
-        user_filter=directory.user_filter or None,
-        group_filter=directory.group_filter or None,
-        login_attributes=directory.login_attributes or None,
-        username_attribute=directory.username_attribute or None,
-        id_attribute=directory.id_attribute or None,
-        display_name_attribute=directory.display_name_attribute or None,
-        membership=GroupMembership(directory.membership) if directory.membership else None,
-        member_attribute=directory.member_attribute or None,
-        password_policy=directory.password_policy or None,
-        connect_timeout=directory.connect_timeout,
-        operation_timeout=directory.operation_timeout,
-    )

@@ -222,19 +222,28 @@ class DomainSettings:
     name: str
     netbios: str | None = None
     base: str | None = None
+    group_base: str | None = None
+    servers: tuple[str, ...] = ()
 
 
 def _domains(value: object) -> tuple[DomainSettings, ...]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError('write each domain as a table: [[directory.domains]] with name = "corp.example"')
-    domains = []
-    for item in value:
-        if unknown := set(item) - {"name", "netbios", "base"}:
-            raise ValueError(f"a domain has name, netbios and base, not {', '.join(sorted(unknown))}")
-        if "name" not in item:
-            raise ValueError('a domain needs its DNS name: name = "corp.example"')
-        domains.append(DomainSettings(**{key: _some_text(text) for key, text in item.items()}))
-    return tuple(domains)
+    return tuple(_domain(item) for item in value)
+
+
+def _domain(item: Mapping[str, object]) -> DomainSettings:
+    if unknown := set(item) - {field.name for field in dataclasses.fields(DomainSettings)}:
+        raise ValueError(f"a domain has name, netbios, base, group_base and servers, not {', '.join(sorted(unknown))}")
+    if "name" not in item:
+        raise ValueError('a domain needs its DNS name: name = "corp.example"')
+    texts = {key: _some_text(text) for key, text in item.items() if key != "servers"}
+    servers = _ldap_servers(item["servers"]) if "servers" in item else ()
+    if servers and "base" not in texts:
+        raise ValueError("a domain with servers of its own needs base, the DN of its people")
+    if "group_base" in texts and not servers:
+        raise ValueError("a domain has a group_base of its own where it has servers of its own")
+    return DomainSettings(**texts, servers=servers)
 
 
 def setting(description: str, read: Callable[[object], _T], default: _T | None = None, *, required: bool = False) -> _T:
@@ -307,7 +316,8 @@ class DirectorySettings:
     group_base: str = setting("DN below which groups are searched.", _some_text, required=True)
     domains: tuple[DomainSettings, ...] = setting(
         "Domains that typed names may carry, as tables: name (user@name), netbios (NETBIOS\\user; optional) and base"
-        " (DN of its people; optional).",
+        " (DN of its people; optional). A domain with servers of its own, such as another one of a forest, has servers"
+        " and base, and group_base where that is not the whole domain.",
         _domains,
         (),
     )

@@ -134,10 +134,12 @@ def test_domains_are_tables() -> None:
     tables = [
         {"name": "corp.example", "netbios": "CORP", "base": "OU=People,DC=corp,DC=example"},
         {"name": "lab.example"},
+        {"name": "east.example", "servers": ["ldaps://dc1.east.example"], "base": "DC=east", "group_base": "OU=g"},
     ]
     assert read(directory__domains=tables).directory.domains == (
         DomainSettings(name="corp.example", netbios="CORP", base="OU=People,DC=corp,DC=example"),
         DomainSettings(name="lab.example"),
+        DomainSettings(name="east.example", servers=("ldaps://dc1.east.example",), base="DC=east", group_base="OU=g"),
     )
 
 
@@ -147,7 +149,18 @@ def test_domains_are_tables() -> None:
         ("corp.example", 'write each domain as a table: [[directory.domains]] with name = "corp.example"'),
         (["corp.example"], 'write each domain as a table: [[directory.domains]] with name = "corp.example"'),
         ([{"netbios": "CORP"}], 'a domain needs its DNS name: name = "corp.example"'),
-        ([{"name": "corp.example", "nam": "x", "bas": "y"}], "a domain has name, netbios and base, not bas, nam"),
+        (
+            [{"name": "corp.example", "nam": "x", "bas": "y"}],
+            "a domain has name, netbios, base, group_base and servers, not bas, nam",
+        ),
+        (
+            [{"name": "east.example", "servers": ["ldaps://dc1.east.example"]}],
+            "a domain with servers of its own needs base, the DN of its people",
+        ),
+        (
+            [{"name": "east.example", "group_base": "OU=Groups,DC=east"}],
+            "a domain has a group_base of its own where it has servers of its own",
+        ),
         ([{"name": ""}], "it must not be empty"),
         ([{"name": 7}], "write it as text on one line, in quotes"),
     ],

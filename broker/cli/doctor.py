@@ -17,9 +17,9 @@ from typing import Final
 import click
 
 from broker.cli.options import with_settings
-from broker.compose import diagnose_directory
 from broker.core.errors import SettingsInvalid
 from broker.core.findings import Finding, FindingState
+from broker.directory import diagnose_directory
 from broker.settings import Settings, load_settings, settings_path
 from broker.web.request_log import configure_logging
 

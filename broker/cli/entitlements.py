@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from broker.adapters.directory.ldap_directory import LdapDirectory
+from broker.adapters.directory.several_domains import SeveralDomains
 from broker.cli.options import composed, reporting, with_settings
 from broker.cli.simulate import simulate
 from broker.compose import compose
@@ -69,7 +70,7 @@ def entitlements_check(file: Path, offline: bool, settings_file: Path | None) ->
     )
 
 
-def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | None) -> None:
+def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | SeveralDomains | None) -> None:
     """Say how long each session policy would be at most.
 
     Raises:

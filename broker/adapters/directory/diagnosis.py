@@ -56,7 +56,7 @@ from broker.core.errors import (
     SettingsInvalid,
 )
 from broker.core.findings import Finding, FindingState
-from broker.core.ports import Candidate, Clock
+from broker.core.ports import Candidate, Clock, Directory
 from broker.core.principal import Principal
 from broker.core.throttle import BudgetKind, ThrottleLimits, ends_by_itself, person_budgets
 
@@ -127,6 +127,7 @@ class Questions:
         limits: the throttle of the settings, to be compared with the directory's lock-out.
         groups: groups to resolve, each with the places where it is configured.
         username: the person to look at; None for anybody.
+        is_one_of_several: whether that person may be of another domain.
     """
 
     config: DirectoryConfig
@@ -135,6 +136,7 @@ class Questions:
     groups: Mapping[str, Sequence[str]]
     username: str | None
     clock: Clock
+    is_one_of_several: bool = False
 
 
 def diagnose(wanted: Questions) -> Iterator[Finding]:
@@ -164,6 +166,34 @@ def diagnose(wanted: Questions) -> Iterator[Finding]:
             yield from server.findings()
             if server.password_refused:
                 refused_by = address
+
+
+def resolve(directory: Directory, wanted: Questions) -> Iterator[Finding]:
+    """What only all domains together can tell: whether they have the person, and the groups that are configured."""
+    subject = "all domains"
+    try:
+        if wanted.username is not None:
+            directory.principal_by_username(wanted.username)
+        yield from _resolve_groups(directory, wanted.groups, subject)
+    except LoginRejected as error:
+        what, advice = f"{wanted.username!r} cannot sign in: {error.cause}", "directory.user_bases, directory.domains"
+        yield Finding(FindingState.FAILED, subject, what, advice)
+    except DirectoryUnavailable as error:
+        yield Finding(FindingState.FAILED, subject, str(error), "see above: a domain that does not answer stops all")
+
+
+def _resolve_groups(directory: Directory, groups: Mapping[str, Sequence[str]], subject: str) -> Iterator[Finding]:
+    found = 0
+    for name, places in groups.items():
+        try:
+            directory.group(name)
+        except GroupNotResolved as error:
+            advice = f"{_listed(places)}: write a DN, or a CN that is unique under directory.group_base"
+            yield Finding(FindingState.FAILED, subject, str(error), advice)
+        else:
+            found += 1
+    if found:
+        yield Finding(FindingState.OK, subject, f"{found} of {len(groups)} configured group(s) are there")
 
 
 class _OneServer:
@@ -496,6 +526,8 @@ class _OneServer:
                 f"{self._name!r} names more than one person: {_listed(self._all_named())}",
                 "directory.user_bases, directory.user_filter, directory.login_attributes: leave one of them",
             )
+        if error.cause is LoginCause.UNKNOWN_USERNAME and self._wanted.is_one_of_several:
+            return _Blocked(f"{self._name!r} is nobody of this domain", "", FindingState.OK)
         if error.cause is LoginCause.UNKNOWN_USERNAME:
             return _Blocked(
                 f"{self._name!r} names nobody",
@@ -641,18 +673,7 @@ class _OneServer:
             )
 
     def _resolve_groups(self) -> Iterator[Finding]:
-        found = 0
-        for name, places in self._wanted.groups.items():
-            try:
-                self._directory.group(name)
-            except GroupNotResolved as error:
-                yield self._failed(
-                    str(error), f"{_listed(places)}: write a DN, or a CN that is unique under directory.group_base"
-                )
-            else:
-                found += 1
-        if found:
-            yield self._ok(f"{found} of {len(self._wanted.groups)} configured group(s) are there")
+        yield from _resolve_groups(self._directory, self._wanted.groups, self._subject)
 
     # --- Small things ---------------------------------------------------------------------------------------------
 

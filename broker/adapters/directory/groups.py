@@ -97,6 +97,15 @@ def group_of(entry: Entry) -> DirectoryGroup:
         raise DirectoryUnavailable(f"the objectSid of {entry.dn!r} is malformed") from error
 
 
+def _unnamed(sid: bytes) -> DirectoryGroup:
+    try:
+        text = sid_text(sid)
+    except ValueError as error:
+        raise DirectoryUnavailable("a value of tokenGroups is malformed") from error
+    # [MS-ADTS] 3.1.1.3.1.2.4: how a DN may be written by its SID.
+    return DirectoryGroup(f"<sid={text.lower()}>", text, text)
+
+
 def sid_text(octets: bytes) -> str:
     """A security identifier as ``S-1-…`` ([MS-DTYP] 2.4.2).
 
@@ -129,7 +138,7 @@ class TokenGroups:
         self._known: dict[bytes, tuple[DirectoryGroup | None, float]] = {}
 
     def groups_of(self, person: Entry, connection: Connection, deadline: float) -> frozenset[DirectoryGroup]:
-        """See :class:`GroupReader`. Groups of other domains, which this server cannot name, are left out."""
+        """See :class:`GroupReader`. A group of another domain, which this server cannot name, is called by its SID."""
         # The server computes it in a search of the entry alone only.
         question = Search(person.dn, Scope.BASE, everything(), (_TOKEN_GROUPS,))
         entries = self._search(connection, question, deadline)
@@ -150,7 +159,7 @@ class TokenGroups:
             if len(self._known) > _MOST_SIDS_KEPT:
                 self._known.clear()
             self._known.update((sid, (group, now + _SID_KEPT_SECONDS)) for sid, group in found.items())
-        return frozenset(group for group in (*groups.values(), *found.values()) if group is not None)
+        return frozenset(group or _unnamed(sid) for sid, group in {**groups, **found}.items())
 
     def _named(
         self, sids: Iterable[bytes], connection: Connection, deadline: float

@@ -181,7 +181,21 @@ class LdapDirectory:
         lockout, _ = self._servers.read(
             lambda connection, deadline: self._lockouts.usual_policy(self._config.user_bases[0], connection, deadline)
         )
-        return Nobody(account=one_spelling(claimed_username, self._config), lockout=lockout)
+        return Nobody(account=self.spelling(claimed_username), lockout=lockout)
+
+    def spelling(self, claimed_username: str) -> str:
+        """One spelling of a typed name, without what does not tell accounts of this directory apart."""
+        return one_spelling(claimed_username, self._config)
+
+    def has_username(self, username: str) -> bool:
+        """Whether somebody here is called that.
+
+        Raises:
+            DirectoryUnavailable: no answer.
+        """
+        wanted = dict.fromkeys(self._config.user_bases, equals(self._schema.username_attribute, username))
+        found, _ = self._servers.read(lambda connection, deadline: self._people_matching(connection, wanted, deadline))
+        return bool(found)
 
     def spend_time_of_a_proof(self, password: Secret) -> None:
         """Bind as somebody who cannot exist, which no account's lock-out counts.

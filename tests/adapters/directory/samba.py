@@ -21,6 +21,7 @@ from tests.adapters.directory.programs import program, wait_for_port
 
 PACKAGES: Final = "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind ldb-tools"
 ADMINISTRATOR_PASSWORD: Final = "Administrator of the tests 1"
+REALM: Final = "CORP.EXAMPLE"
 _PORTS: Final = (88, 389, 464, 636, 3268, 3269)  # fixed, so each controller has an address of its own
 _PARTITION: Final = "DC=CORP,DC=EXAMPLE.ldb"
 _OF_ONE_PERSON: Final = (
@@ -33,14 +34,24 @@ _OF_ONE_PERSON: Final = (
 _FIRST_OF_THE_CROWD: Final = 1_000_000
 
 
-def provision(folder: Path) -> None:
-    """Make the domain, with its people and groups, once; controllers run on copies of the folder."""
+def provision_empty(folder: Path, realm: str) -> Path:
+    """Make a domain without people; where its database is."""
     _run(
         *(program("samba-tool", PACKAGES), "domain", "provision", f"--targetdir={folder}"),
-        *("--realm=CORP.EXAMPLE", "--domain=CORP", "--server-role=dc", "--dns-backend=NONE"),
+        *(f"--realm={realm}", f"--domain={realm.partition('.')[0]}", "--server-role=dc", "--dns-backend=NONE"),
         *(f"--adminpass={ADMINISTRATOR_PASSWORD}", "--host-name=dc1", "--host-ip=127.0.0.1"),
     )
-    database = folder / "private" / "sam.ldb"
+    return folder / "private" / "sam.ldb"
+
+
+def add(database: Path, ldif: str) -> None:
+    """Add entries to a domain whose controller does not run."""
+    _ldb("ldbadd", database, ldif)
+
+
+def provision(folder: Path) -> None:
+    """Make the domain, with its people and groups, once; controllers run on copies of the folder."""
+    database = provision_empty(folder, REALM)
     _ldb("ldbadd", database, "".join(domain.people(domain.unicode_password)))
     _ldb("ldbadd", database, "".join(domain.group(dn, account) for dn, account, _ in domain.members()))
     additions = [domain.addition(dn, members) for dn, _, members in domain.members() if members]
@@ -64,7 +75,7 @@ def provision(folder: Path) -> None:
 class Samba:
     """One controller, on a copy of a provisioned folder and an address of its own."""
 
-    def __init__(self, provisioned: Path, folder: Path, authority: Authority) -> None:
+    def __init__(self, provisioned: Path, folder: Path, authority: Authority, realm: str = REALM) -> None:
         shutil.copytree(provisioned, folder)
         self.address = _free_address()
         self._folder = folder
@@ -73,8 +84,8 @@ class Samba:
         self._conf = folder / "smb.conf"
         settings = {
             "netbios name": "DC1",
-            "realm": "CORP.EXAMPLE",
-            "workgroup": "CORP",
+            "realm": realm,
+            "workgroup": realm.partition(".")[0],
             "server role": "active directory domain controller",
             "server services": "ldap, cldap, kdc",
             "interfaces": f"{self.address}/8",  # without the mask it never listens

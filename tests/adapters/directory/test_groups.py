@@ -17,6 +17,7 @@ from broker.adapters.directory.connection import Connection, ConnectionFailed
 from broker.adapters.directory.groups import GroupReader, group_of, group_reader
 from broker.adapters.directory.messages import Entry, Scope, Search, everything
 from broker.core.errors import DirectoryUnavailable
+from broker.core.principal import DirectoryGroup, Principal
 from tests.adapters.directory.company import GROUPS, PEOPLE
 
 PERSON = Entry(f"uid=alice,{PEOPLE}", {"memberof": (f"cn=first,{GROUPS}".encode(),)})
@@ -45,6 +46,23 @@ def connection() -> Iterator[Connection]:
     yield connection
     connection.abandon()
     theirs.close()
+
+
+def test_a_group_of_another_domain_is_known_by_its_sid(connection: Connection) -> None:
+    """As the other domain's controller names it, and the settings with it, it is the same group."""
+    theirs, broken = bytes.fromhex("01020000000000052000000022020000"), b"\x01\x02"
+
+    def groups_of(sid: bytes) -> frozenset[DirectoryGroup]:
+        def search(_: Connection, question: Search, __: float) -> Sequence[Entry]:
+            return [Entry(question.base, {"tokengroups": (sid,)})] if question.scope is Scope.BASE else []
+
+        return reader(GroupMembership.TOKEN_GROUPS, search).groups_of(PERSON, connection, time.monotonic() + 5)
+
+    person = Principal("A" * 26, "alice", "Alice", groups_of(theirs))
+    assert person.is_member_of(DirectoryGroup("cn=elsewhere,dc=east,dc=example", "elsewhere", "S-1-5-32-546"))
+    assert not person.is_member_of(DirectoryGroup("cn=elsewhere,dc=east,dc=example", "elsewhere", "S-1-5-32-547"))
+    with pytest.raises(DirectoryUnavailable, match="malformed"):
+        groups_of(broken)
 
 
 @pytest.mark.parametrize("membership", [GroupMembership.MEMBER, GroupMembership.MEMBER_OF])
@@ -77,7 +95,7 @@ def test_a_person_who_is_moved_between_two_questions_is_not_taken_for_one_withou
         moved.groups_of(PERSON, connection, time.monotonic() + 5)
 
 
-def test_a_security_identifier_is_looked_up_once_and_one_of_another_domain_is_left_out(
+def test_a_security_identifier_is_looked_up_once_one_of_another_domain_too(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = bytes.fromhex("01020000000000052000000021020000")
@@ -92,8 +110,11 @@ def test_a_security_identifier_is_looked_up_once_and_one_of_another_domain_is_le
 
     token_groups = reader(GroupMembership.TOKEN_GROUPS, search)
     for _ in range(3):
-        (group,) = token_groups.groups_of(PERSON, connection, time.monotonic() + 5)
-        assert (group.name, group.sid) == ("Users", "S-1-5-32-545")
+        found = token_groups.groups_of(PERSON, connection, time.monotonic() + 5)
+        assert {(group.name, group.sid) for group in found} == {
+            ("Users", "S-1-5-32-545"),
+            ("S-1-5-32-546", "S-1-5-32-546"),
+        }
     assert [question.scope for question in asked] == [Scope.BASE, Scope.SUBTREE, Scope.BASE, Scope.BASE]
     assert asked[1].base == "dc=corp,dc=example"
     monkeypatch.setattr(groups, "_SID_KEPT_SECONDS", -1.0)
