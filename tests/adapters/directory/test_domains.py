@@ -42,8 +42,14 @@ attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName' EQUALITY caseIgn
     SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.2 NAME 'objectGUID' EQUALITY octetStringMatch
     SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.8 NAME 'userAccountControl' SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.159 NAME 'accountExpires' SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.96 NAME 'pwdLastSet' SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.1460 NAME 'msDS-User-Account-Control-Computed'
+    SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
 objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP inetOrgPerson STRUCTURAL
-    MUST ( sAMAccountName $ objectGUID ) MAY userPrincipalName )
+    MUST ( sAMAccountName $ objectGUID ) MAY ( userPrincipalName $
+    userAccountControl $ accountExpires $ pwdLastSet $ msDS-User-Account-Control-Computed ) )
 objectclass ( 1.2.840.113556.1.3.30 NAME 'computer' SUP user STRUCTURAL )
 """
 
@@ -75,6 +81,10 @@ def _person(username: str, base: str, dns_name: str) -> str:
             "sAMAccountName": username,
             "userPrincipalName": f"{username}@{dns_name}",
             "mail": f"{username}@mail.{dns_name}",
+            "userAccountControl": "512",
+            "msDS-User-Account-Control-Computed": "0",
+            "accountExpires": "0",
+            "pwdLastSet": "1",
             "userPassword": password_of(f"{username} of {dns_name}"),
         },
     )

@@ -212,7 +212,7 @@ def test_wrong_old_passwords_count_and_lock_as_they_do_at_sign_in(directory: Lda
     # Locked now, which a wrong password would be told as well: only the audit learns of it.
     locked = refused(directory, "lockable", NEW)
     assert isinstance(locked, CurrentPasswordWrong)
-    assert locked.detail == "775"
+    assert locked.detail == "result 19, 00000775"
     with pytest.raises(CurrentPasswordWrong):
         change_in_the_portal(directory, "lockable")
 
