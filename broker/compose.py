@@ -37,7 +37,7 @@ from broker.core.principal import Principal
 from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
-from broker.directory import directory_of, duty_groups, throttle_limits
+from broker.directory import KeptGroups, directory_of, duty_groups, throttle_limits
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.resources import resource
@@ -47,6 +47,7 @@ from broker.settings import Settings, credentials_folder
 from broker.settling import settling
 from broker.signing import CurrentSigner, SigningKeys
 from broker.streaming import Streaming
+from broker.tidying import tidying
 from broker.web.portal import Portal
 
 _log = structlog.get_logger()
@@ -67,6 +68,7 @@ class Broker:
     settings: Settings
     database: Database
     directory: LdapDirectory | SeveralDomains
+    groups: KeptGroups
     entitlements: EntitlementsFile
     keys: SigningKeys
     sealing: Sealing
@@ -124,6 +126,7 @@ class Broker:
         return (
             self.sealing.background(),
             settling(self.settings.database.url, utc_now),
+            tidying(self.settings.database.url, utc_now),
             *self.revoking.background(),
             *self.streaming.background(),
         )
@@ -255,7 +258,7 @@ class Broker:
             DirectoryUnavailable: no answer.
         """
         name = duty_groups(self.settings)[duty]
-        return bool(name) and principal.is_member_of(self.directory.group(name))
+        return bool(name) and principal.is_member_of(self.groups(name))
 
     def needs_second_factor(self, principal: Principal) -> bool:
         """Whether that person has to have a second factor, where that is required.
@@ -267,7 +270,7 @@ class Broker:
         """
         groups = self.settings.second_factor.groups
         try:
-            return not groups or any(principal.is_member_of(self.directory.group(name)) for name in groups)
+            return not groups or any(principal.is_member_of(self.groups(name)) for name in groups)
         except GroupNotResolved as fault:
             _log.error("second factors are required of everybody", problem=str(fault))
             return True
@@ -310,6 +313,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         settings=settings,
         database=database,
         directory=directory,
+        groups=KeptGroups(directory.group),
         entitlements=EntitlementsFile(settings.entitlements, settings.attributes, directory.group),
         keys=signing_keys(settings),
         sealing=Sealing(settings, database, utc_now),

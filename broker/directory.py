@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, DirectoryKind, GroupMembership
 from broker.adapters.directory.diagnosis import Questions, diagnose, resolve
@@ -17,8 +18,36 @@ from broker.core.credentials import Secret
 from broker.core.duties import Duty
 from broker.core.errors import EntitlementsInvalid, Fault, SettingsInvalid
 from broker.core.findings import Finding
+from broker.core.principal import DirectoryGroup
 from broker.core.throttle import ThrottleLimits
 from broker.settings import DirectorySettings, Settings
+
+
+class KeptGroups:
+    """Groups that the settings name, each looked up in the directory now and then; threads share it.
+
+    Whose groups are whose is asked every time; which group a name stands for changes once in years.
+    """
+
+    def __init__(self, resolve: Callable[[str], DirectoryGroup], *, keep_for: timedelta = timedelta(minutes=1)) -> None:
+        """Remember how to look one up."""
+        self._resolve = resolve
+        self._seconds = keep_for.total_seconds()
+        self._kept: dict[str, tuple[DirectoryGroup, float]] = {}
+
+    def __call__(self, name: str) -> DirectoryGroup:
+        """The group of that name.
+
+        Raises:
+            GroupNotResolved: none, or more than one.
+            DirectoryUnavailable: no answer.
+        """
+        kept = self._kept.get(name)
+        if kept is not None and time.monotonic() < kept[1]:
+            return kept[0]
+        group = self._resolve(name)
+        self._kept[name] = (group, time.monotonic() + self._seconds)
+        return group
 
 
 def directory_of(settings: Settings) -> LdapDirectory | SeveralDomains:

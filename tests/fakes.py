@@ -630,7 +630,9 @@ class MemoryAttempts:
         if row := self.counted.get(budget.key):
             row.under_way = max(0, row.under_way - 1)
 
-    def forget_settled(self, keys: Sequence[str], right: Budget) -> None:
+    def forget_settled(self, keys: Sequence[str], right: Budget, returned: Budget | None) -> None:
+        if returned is not None:
+            self.give_back(returned)
         self._check()
         for key in keys:
             row = self.counted.get(key)

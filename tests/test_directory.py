@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.directory.several_domains import SeveralDomains
-from broker.core.errors import LoginCause, LoginRejected, SettingsInvalid
+from broker.core.errors import GroupNotResolved, LoginCause, LoginRejected, SettingsInvalid
 from broker.core.findings import Finding, FindingState
-from broker.directory import diagnose_directory, directory_of
+from broker.core.principal import DirectoryGroup
+from broker.directory import KeptGroups, diagnose_directory, directory_of
 from broker.settings import DomainSettings, Settings, load_settings
 from tests.adapters.directory import company
 from tests.adapters.directory.certificates import Authority
@@ -107,3 +109,23 @@ def test_a_domain_that_does_not_answer_is_the_reason_for_all(settings: Settings)
     last = findings(down, "alice")[-1]
     assert (last.subject, last.state) == ("all domains", FindingState.FAILED)
     assert "Connection refused" in last.what
+
+
+def test_a_group_of_the_settings_is_looked_up_now_and_then_and_one_that_is_missing_each_time() -> None:
+    asked: list[str] = []
+
+    def resolve(name: str) -> DirectoryGroup:
+        asked.append(name)
+        if name == "missing":
+            raise GroupNotResolved(name, 0)
+        return DirectoryGroup(f"cn={name}", name)
+
+    groups = KeptGroups(resolve)
+    for _ in range(3):
+        assert groups("staff").name == "staff"
+        with pytest.raises(GroupNotResolved):
+            groups("missing")
+    assert asked == ["staff", "missing", "missing", "missing"]
+    for_no_time = KeptGroups(resolve, keep_for=timedelta())
+    assert [for_no_time("staff").name for _ in range(2)] == ["staff"] * 2
+    assert asked[4:] == ["staff"] * 2

@@ -141,8 +141,7 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         )
     )
     # 8. The directory has forgotten the wrong passwords before this one, and so does the broker.
-    _give_back_unless(held, address, ports)
-    ports.attempts.forget_settled([budget.key for budget in budgets], taken)
+    ports.attempts.forget_settled([budget.key for budget in budgets], taken, None if held is not None else address)
     # 9. A new session under a new token, whatever the browser held before (against session fixation).
     token = new_session_token()
     session = SignInSession(

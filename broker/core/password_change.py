@@ -120,8 +120,7 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
     # 7b. So is a success.
     ports.audit.append(_event(EventKind.PASSWORD_CHANGED, change, person, None, ports))
     # 8. Wrong passwords before are forgotten, here as in the directory.
-    ports.attempts.give_back(address)
-    ports.attempts.forget_settled([budget.key for budget in budgets_of(candidate, ports)], taken)
+    ports.attempts.forget_settled([budget.key for budget in budgets_of(candidate, ports)], taken, address)
     # 9. Whoever else is signed in as this person has used a password that is no more.
     _end_sessions(change, ports)
     return person

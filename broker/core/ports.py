@@ -464,7 +464,7 @@ class Attempts(Protocol):
     def answered(self, budget: Budget) -> None:
         """Note that the directory has answered one of its attempts, and counted it if it was wrong."""
 
-    def forget_settled(self, keys: Sequence[str], right: Budget) -> None:
+    def forget_settled(self, keys: Sequence[str], right: Budget, returned: Budget | None) -> None:
         """Start to count anew, as the directory does after a right password.
 
         What others have under way may be counted there after that, so it stays counted here.
@@ -472,6 +472,7 @@ class Attempts(Protocol):
         Args:
             keys: of budgets.
             right: whose attempt it was that had the right password.
+            returned: gets one attempt back, as by :meth:`give_back`.
         """
 
     def holds(self, now: datetime, *, limit: int, holding: str = "") -> Sequence[Hold]:

@@ -38,7 +38,6 @@ def test_a_success_is_recorded_before_the_session_is_made() -> None:
         "attempts.take",
         "directory.prove",
         "audit login.succeeded",
-        "attempts.give_back",
         "attempts.forget_settled",
         "sessions.create",
     ]

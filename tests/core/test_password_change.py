@@ -97,7 +97,6 @@ def test_the_old_password_is_proved_and_the_intent_recorded_before_anything_is_c
         "audit password.intended",
         "directory.change_password",
         "audit password.changed",
-        "attempts.give_back",
         "attempts.forget_settled",
         "sessions.end_others",
         "sessions.note_new_password",

@@ -6,9 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Integer,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
+from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import sign_in_attempts
 from broker.core.errors import SessionsUnavailable
@@ -16,13 +30,65 @@ from broker.core.throttle import SEEN_LATER, Budget, HeldBack, Hold
 
 # The audit hears of a hold this often, with how many attempts it held back meanwhile.
 _REPORTED_EVERY: Final = timedelta(minutes=1)
-# Each first attempt adds a row and removes up to so many that no longer count.
-_MOST_PURGED: Final = 100
+# So many rows that no longer count are removed at once.
+_MOST_PURGED: Final = 1000
 # Where no time ends a hold, a sign-in takes its row away, and nobody ever signs in under a name that is nobody's. Who
 # waits so long to learn that there is no such person has learnt little.
 _MADE_UP_KEPT_FOR: Final = timedelta(days=30)
 
 _KEPT: Final = sign_in_attempts.c
+
+# Each of them of the row as it was, when a new attempt comes.
+_IS_OVER: Final = "(kept.until <= :now)"
+_COUNTED: Final = f"(CASE WHEN {_IS_OVER} THEN 0 ELSE kept.attempts END)"
+_PASSES: Final = f"({_COUNTED} < :budget)"
+_IS_TOLD: Final = f"(NOT {_PASSES} AND (kept.reported_at IS NULL OR kept.reported_at <= :told_before))"
+_WAS_ANSWERED: Final = "(kept.latest_at IS NULL OR kept.latest_at <= :answered_before)"
+# One statement, so that of two attempts at once the second sees the first; whoever waits for the row waits here. A
+# budget without any attempts was never drawn on, and has no end of its own.
+_TAKE: Final = (
+    text(f"""
+INSERT INTO sign_in_attempts AS kept (
+    key, username, budget, attempts, since, until, held_back, unreported, told, reported_at, latest_at, under_way,
+    let_through
+) VALUES (
+    :key, :username, :budget, :first, :now, :over, 1 - :first, 0, 1 - :first, CASE WHEN :first = 0 THEN :now END,
+    CASE WHEN :first = 1 THEN :now END, :first, :first = 1
+) ON CONFLICT (key) DO UPDATE SET
+    username = excluded.username,
+    budget = excluded.budget,
+    attempts = {_COUNTED} + CASE WHEN {_PASSES} THEN 1 ELSE 0 END,
+    since = CASE WHEN {_IS_OVER} THEN :now ELSE kept.since END,
+    until = CASE
+        WHEN {_PASSES} AND :from_first AND NOT {_IS_OVER} THEN kept.until
+        WHEN {_PASSES} THEN :over
+        WHEN :budget = 0 AND kept.until < :over THEN :over
+        ELSE kept.until
+    END,
+    held_back = CASE WHEN {_IS_OVER} THEN 0 ELSE kept.held_back END + CASE WHEN {_PASSES} THEN 0 ELSE 1 END,
+    unreported = CASE WHEN {_PASSES} THEN kept.unreported WHEN {_IS_TOLD} THEN 0 ELSE kept.unreported + 1 END,
+    told = CASE WHEN {_IS_TOLD} THEN kept.unreported + 1 ELSE kept.told END,
+    reported_at = CASE WHEN {_IS_TOLD} THEN :now ELSE kept.reported_at END,
+    latest_at = CASE WHEN {_PASSES} THEN :now ELSE kept.latest_at END,
+    under_way = CASE
+        WHEN NOT {_PASSES} THEN kept.under_way
+        -- What was never answered by then has failed, or was never sent.
+        WHEN {_WAS_ANSWERED} THEN 1
+        ELSE kept.under_way + 1
+    END,
+    let_through = {_PASSES}
+RETURNING let_through, until, unreported, told
+""")  # noqa: S608 - constants of this module
+    .bindparams(
+        bindparam("key", type_=ExactText),
+        bindparam("username", type_=ExactText),
+        bindparam("budget", type_=Integer),
+        bindparam("first", type_=Integer),
+        bindparam("from_first", type_=Boolean),
+        *(bindparam(name, type_=UtcTime) for name in ("now", "over", "told_before", "answered_before")),
+    )
+    .columns(let_through=Boolean, until=UtcTime, unreported=Integer, told=Integer)
+)
 
 
 class SqlAttempts:
@@ -32,53 +98,27 @@ class SqlAttempts:
         self._database = database
 
     def take(self, budget: Budget, username: str | None, now: datetime) -> HeldBack | None:
-        """Count one attempt before it is made, in one transaction with looking whether it may be.
+        """Count one attempt before it is made, in one statement with looking whether it may be.
 
         Raises:
             SessionsUnavailable: it could not be counted.
         """
-        with self._database.transaction(SessionsUnavailable) as connection:
-            _make_row(connection, budget, username, now)
-            # The row is locked until the commit: of two attempts at once the second sees the first.
-            row = connection.execute(select(sign_in_attempts).where(_KEPT.key == budget.key).with_for_update()).one()
-            attempts, held_back, since = row.attempts, row.held_back, row.since
-            unreported, reported_at, until = row.unreported, row.reported_at, row.until
-            latest_at, under_way = row.latest_at, row.under_way
-            if now >= until:
-                attempts = held_back = 0
-                since = now
-            answer = None
-            if attempts < budget.attempts:
-                attempts += 1
-                until = (since if budget.counts_from_first else now) + budget.window
-                # What was never answered has failed by then, or was never sent.
-                under_way = 1 if latest_at is None or now >= latest_at + SEEN_LATER else under_way + 1
-                latest_at = now
-            else:
-                held_back += 1
-                unreported += 1
-                due = reported_at is None or now >= reported_at + _REPORTED_EVERY
-                # A budget without any attempts was never drawn on, and has no end of its own.
-                until = max(until, now + budget.window) if budget.attempts == 0 else until
-                answer = HeldBack(until=until, unreported=unreported if due else None)
-                unreported, reported_at = (0, now) if due else (unreported, reported_at)
-            connection.execute(
-                update(sign_in_attempts)
-                .where(_KEPT.key == budget.key)
-                .values(
-                    username=username,
-                    attempts=attempts,
-                    budget=budget.attempts,
-                    since=since,
-                    until=until,
-                    held_back=held_back,
-                    unreported=unreported,
-                    reported_at=reported_at,
-                    latest_at=latest_at,
-                    under_way=under_way,
-                )
-            )
-        return answer
+        values = {
+            "key": budget.key,
+            "username": username,
+            "budget": budget.attempts,
+            "first": min(1, budget.attempts),
+            "from_first": budget.counts_from_first,
+            "now": now,
+            "over": now + budget.window,
+            "told_before": now - _REPORTED_EVERY,
+            "answered_before": now - SEEN_LATER,
+        }
+        with self._database.writing(SessionsUnavailable) as connection:
+            kept = connection.execute(_TAKE, values).one()
+        if kept.let_through:
+            return None
+        return HeldBack(until=kept.until, unreported=kept.told if kept.unreported == 0 else None)
 
     def give_back(self, budget: Budget) -> None:
         """Take one attempt out of the count.
@@ -110,18 +150,38 @@ class SqlAttempts:
         with self._database.writing(SessionsUnavailable) as connection:
             connection.execute(delete(sign_in_attempts).where(_KEPT.key.in_(keys)))
 
-    def forget_settled(self, keys: Sequence[str], right: Budget) -> None:
-        """Start to count anew, but for what others have under way.
+    def forget_settled(self, keys: Sequence[str], right: Budget, returned: Budget | None) -> None:
+        """Start to count anew, but for what others have under way; the row of what is over goes with :meth:`purge`.
 
         Raises:
             SessionsUnavailable: no answer.
         """
-        others = case((_KEPT.key == right.key, _one_fewer(_KEPT.under_way)), else_=_KEPT.under_way)
-        with self._database.transaction(SessionsUnavailable) as connection:
-            connection.execute(delete(sign_in_attempts).where(_KEPT.key.in_(keys), others == 0))
-            connection.execute(
-                update(sign_in_attempts).where(_KEPT.key.in_(keys)).values(attempts=others, under_way=others)
-            )
+        is_returned = _KEPT.key == (returned.key if returned is not None else None)
+        others = case((or_(_KEPT.key == right.key, is_returned), _one_fewer(_KEPT.under_way)), else_=_KEPT.under_way)
+        changes = {
+            "attempts": case((is_returned, _one_fewer(_KEPT.attempts)), else_=others),
+            "under_way": others,
+            "until": case((or_(is_returned, others > 0), _KEPT.until), else_=_KEPT.since),
+        }
+        touched = [*keys, returned.key] if returned is not None else keys
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(update(sign_in_attempts).where(_KEPT.key.in_(touched)).values(changes))
+
+    def purge(self, now: datetime) -> int:
+        """Remove some rows that count for nothing any more; how many.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        made_up = and_(_KEPT.username.is_(None), _KEPT.latest_at <= now - _MADE_UP_KEPT_FOR)
+        over = (
+            select(_KEPT.key)
+            .where(or_(_KEPT.until <= now, made_up))
+            .limit(_MOST_PURGED)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.writing(SessionsUnavailable) as connection:
+            return connection.execute(delete(sign_in_attempts).where(_KEPT.key.in_(over))).rowcount
 
     def holds(self, now: datetime, *, limit: int, holding: str = "") -> Sequence[Hold]:
         """The budgets that are used up: those of people first, and then the latest.
@@ -179,32 +239,3 @@ def _hold(row: Row[Any]) -> Hold:
         since=row.since,
         until=row.until,
     )
-
-
-def _make_row(connection: Connection, budget: Budget, username: str | None, now: datetime) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    made = connection.execute(
-        dialect.insert(sign_in_attempts)
-        .values(
-            key=budget.key,
-            username=username,
-            attempts=0,
-            budget=budget.attempts,
-            since=now,
-            until=now + budget.window,
-            held_back=0,
-            unreported=0,
-        )
-        .on_conflict_do_nothing()
-    )
-    if made.rowcount:
-        stale = (
-            select(_KEPT.key)
-            .where(
-                or_(_KEPT.until <= now, and_(_KEPT.username.is_(None), _KEPT.latest_at <= now - _MADE_UP_KEPT_FOR)),
-                _KEPT.key != budget.key,
-            )
-            .limit(_MOST_PURGED)
-            .with_for_update(skip_locked=True)
-        )
-        connection.execute(delete(sign_in_attempts).where(_KEPT.key.in_(stale)))

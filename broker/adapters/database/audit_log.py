@@ -213,19 +213,22 @@ def _folded(name: str, value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _appending(dialect: str, terms: int, buckets: int) -> tuple[Insert, ...]:
-    """The statements that write an event with so many new words and buckets: one of them on PostgreSQL."""
+    """The statements that write an event with so many new words and buckets: one of them on PostgreSQL.
+
+    Each row has an insert of its own: one of several rows would be compiled anew each time, for milliseconds.
+    """
     event = insert(audit_event).values({name: bindparam(name) for name in (*_FIELDS, "hash")})
     insert_of = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    beside: list[Insert] = []
-    if terms:
-        rows = [_named(("field", "value", "folded"), number) for number in range(terms)]
-        beside.append(insert_of(audit_term).values(rows).on_conflict_do_nothing())
-    if buckets:
-        places = [
+    beside: list[Insert] = [
+        insert_of(audit_term).values(_named(("field", "value", "folded"), number)).on_conflict_do_nothing()
+        for number in range(terms)
+    ]
+    beside += [
+        insert_of(audit_bucket).values(
             {**_named(("bucket",), number), "time": bindparam("time", type_=UtcTime), "event_id": bindparam("id")}
-            for number in range(buckets)
-        ]
-        beside.append(insert_of(audit_bucket).values(places))
+        )
+        for number in range(buckets)
+    ]
     if dialect != "postgresql":
         return (*beside, event)
     # All in one statement: one round trip, one commit.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, false, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, false, text, true
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.core.audit import OUTCOMES, EventKind
@@ -284,6 +284,9 @@ sign_in_attempts: Final = Table(
     # Of the latest attempt that was let through, and how many of them the directory has not answered.
     Column("latest_at", UtcTime),
     Column("under_way", Integer, nullable=False, server_default="0"),
+    # Whether the latest attempt of all was let through, and with how many held back the audit was last told.
+    Column("let_through", Boolean, nullable=False, server_default=true()),
+    Column("told", Integer, nullable=False, server_default="0"),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -30,6 +30,11 @@ def attempts(request: pytest.FixtureRequest) -> Iterator[Attempts]:
     database = Database(request.getfixturevalue(f"{request.param}_url"))
     yield SqlAttempts(database)
     database.dispose()
+
+
+def passing(attempts: Attempts, budget: Budget, now: datetime) -> int:
+    """How many more attempts are let through at that moment."""
+    return next(number for number in range(100) if attempts.take(budget, None, now) is not None)
 
 
 def test_a_budget_lets_its_attempts_through_and_no_more(attempts: Attempts) -> None:
@@ -105,7 +110,7 @@ def test_after_a_right_password_only_what_others_have_under_way_counts(attempts:
         attempts.take(PERSON, "hana", NOON)
     attempts.answered(PERSON)  # one of them was wrong, the directory has counted it; the other one is on its way
     attempts.take(device, "hana", NOON)
-    attempts.forget_settled(keys, device)
+    attempts.forget_settled(keys, device, None)
 
     assert attempts.take(device, "hana", NOON) is None
     assert attempts.take(device, "hana", NOON) is None
@@ -117,20 +122,28 @@ def test_a_right_password_is_not_under_way_itself(attempts: Attempts) -> None:
     attempts.take(PERSON, "hana", NOON)
     attempts.answered(PERSON)
     attempts.take(PERSON, "hana", NOON)
-    attempts.forget_settled([PERSON.key], PERSON)
-    assert attempts.lift(PERSON.key) is None
+    attempts.forget_settled([PERSON.key], PERSON, ADDRESS)
+    assert passing(attempts, PERSON, NOON) == 2
 
 
 def test_what_was_never_answered_is_under_way_no_longer_than_the_directory_could_take(attempts: Attempts) -> None:
     attempts.take(PERSON, "hana", NOON)
     attempts.take(PERSON, "hana", NOON + MINUTE)
-    attempts.forget_settled([PERSON.key], PERSON)
-    assert attempts.lift(PERSON.key) is None
+    attempts.forget_settled([PERSON.key], PERSON, ADDRESS)
+    assert passing(attempts, PERSON, NOON + MINUTE) == 2
+
+
+def test_a_right_password_gives_its_address_an_attempt_back(attempts: Attempts) -> None:
+    for _ in range(2):
+        attempts.take(ADDRESS, None, NOON)
+    attempts.take(PERSON, "hana", NOON)
+    attempts.forget_settled([PERSON.key], PERSON, ADDRESS)
+    assert passing(attempts, ADDRESS, NOON) == 1
 
 
 def test_answers_to_what_nobody_took_change_nothing(attempts: Attempts) -> None:
     attempts.answered(PERSON)
-    attempts.forget_settled([PERSON.key], PERSON)
+    attempts.forget_settled([PERSON.key], PERSON, ADDRESS)
     assert attempts.take(PERSON, "hana", NOON) is None
 
 
@@ -191,8 +204,11 @@ def test_counts_that_no_longer_matter_are_purged(database: Database) -> None:
     attempts = SqlAttempts(database)
     for number in range(20):
         attempts.take(Budget(BudgetKind.NAME, f"{number}", 2, WINDOW), None, NOON)
-    attempts.take(PERSON, "hana", NOON + 2 * WINDOW)
-    assert [attempts.lift(f"name:{number}") for number in range(20)] == [None] * 20
+    attempts.take(PERSON, "hana", NOON + WINDOW)
+    assert attempts.purge(NOON + WINDOW) == 20
+    assert attempts.purge(NOON + WINDOW) == 0
+    attempts.forget_settled([PERSON.key], PERSON, None)
+    assert attempts.purge(NOON + WINDOW) == 1
 
 
 def test_made_up_names_are_not_kept_for_ever_where_no_time_ends_a_hold(database: Database) -> None:
@@ -201,7 +217,7 @@ def test_made_up_names_are_not_kept_for_ever_where_no_time_ends_a_hold(database:
     somebody = Budget(BudgetKind.PERSON, "D" * 26, 2, UNTIL_LIFTED)
     attempts.take(made_up, None, NOON)
     attempts.take(somebody, "dan", NOON)
-    attempts.take(PERSON, "hana", NOON + timedelta(days=30))
+    attempts.purge(NOON + timedelta(days=30))
     assert attempts.lift(made_up.key) is None
     assert attempts.lift(somebody.key) is not None
 
