@@ -33,7 +33,7 @@ demo: $(VENV)/.demo ## the whole product on this machine, with an embedded direc
 test: $(VENV)/.test ## install what the tests need, servers included, and run every check
 	@tests/install-servers
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.test ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check .

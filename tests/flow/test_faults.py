@@ -54,12 +54,13 @@ def test_every_refused_sign_in_looks_the_same(demo: Demo) -> None:
 
     assert wrong[0] == 401
     assert answer("nobody-at-all", "x") == wrong
-    assert answer("dave", demo.password("dave")) == wrong
     assert answer("dave", "not-the-password") == wrong
     assert answer("alice", "") == wrong
     assert answer("alice", "x" * 2000) == wrong
     for username in HOSTILE_USERNAMES:
         assert answer(username, "x") == wrong, username
+    # Whoever knows the password of an account that is disabled may know that it is.
+    assert answer("dave", demo.password("dave")) == (401, "Your account is disabled")
 
 
 def test_the_audit_knows_the_cause(demo: Demo) -> None:
