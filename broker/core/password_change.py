@@ -22,6 +22,8 @@ from broker.core.errors import (
     PasswordChangeNotDue,
     PasswordChangeRejected,
     PasswordChangeUncertain,
+    ProofTooOld,
+    SecondFactorAwaited,
 )
 from broker.core.login import (
     LONGEST_PASSWORD_BYTES,
@@ -33,6 +35,7 @@ from broker.core.login import (
 )
 from broker.core.ports import Candidate
 from broker.core.principal import Principal
+from broker.core.second_factor import Mode
 from broker.core.sessions import SignInSession
 from broker.core.throttle import address_budget
 
@@ -47,6 +50,8 @@ class PasswordChange:
         principal_id: of a sign-in session, or of a right password that has run out, proved minutes ago.
         repeated: the new password, typed again.
         session: the person's sign-in; None where there is none because the password has run out.
+        second_factor_proved: whether one was proved for this very change, minutes ago; counts where there is no
+            sign-in.
         device_principal_id: who has signed in with this browser before, by its signed device cookie.
     """
 
@@ -56,13 +61,43 @@ class PasswordChange:
     repeated: Secret
     origin: Origin
     session: SignInSession | None = None
+    second_factor_proved: bool = False
     device_principal_id: str | None = None
+
+
+def check_second_factor(
+    principal_id: str, session: SignInSession | None, ports: LoginPorts, *, proved: bool, back: str = "/password"
+) -> None:
+    """Require the second factor of whoever has one: with the password alone, a stolen one that has run out would live.
+
+    Args:
+        principal_id: whose password is to be changed.
+        session: their sign-in; None where there is none because the password has run out.
+        ports: what it needs.
+        proved: as :attr:`PasswordChange.second_factor_proved`.
+        back: the page to return to after a proof.
+
+    Raises:
+        SecondFactorAwaited: there is no sign-in, and it is not proved for this change.
+        ProofTooOld: it was not proved within the last minutes.
+        SessionsUnavailable: no answer.
+    """
+    step = ports.second_factor
+    if step.policy.mode is Mode.OFF or not step.factors.factors(principal_id):
+        return
+    if session is None:
+        if not proved:
+            raise SecondFactorAwaited
+    elif not session.is_fresh_at(ports.clock(), enrolled=True):
+        raise ProofTooOld(back)
 
 
 def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
     """Let the directory exchange a password that it has just confirmed; the person, without groups.
 
     Raises:
+        SecondFactorAwaited: see :func:`check_second_factor`.
+        ProofTooOld: likewise.
         PasswordChangeRejected: one of its children; recorded, and nothing was changed.
         LoginThrottled: too many wrong passwords, here and at sign-in together; recorded once a minute.
         PrincipalGone: there is no such person any more.
@@ -72,6 +107,8 @@ def change_password(change: PasswordChange, ports: LoginPorts) -> Principal:
         SessionsUnavailable: attempts could not be counted, or sessions not be ended.
     """
     person: Principal | None = None
+    # 0. Whoever has a second factor has proved it.
+    check_second_factor(change.principal_id, change.session, ports, proved=change.second_factor_proved)
     # 1. The address has not tried too often; the budgets are those of signing in.
     address = address_budget(change.origin.source_address, ports.throttle)
     take_attempt((address,), None, change.origin, ports)

@@ -94,13 +94,25 @@ def prove_code(person: Person, typed: Secret, ports: SecondFactorPorts, *, trust
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
+    return _proved(person, check_code(person, typed, ports), ports, trust=trust)
+
+
+def check_code(person: Person, typed: Secret, ports: SecondFactorPorts) -> Method:
+    """Take a code of an authenticator app, or a recovery code; which it was. By itself that opens nothing.
+
+    Raises:
+        LoginThrottled: too many attempts; recorded once a minute.
+        SecondFactorRejected: recorded, with its cause.
+        AuditUnavailable: it could not be recorded; then nothing is proved.
+        SessionsUnavailable: no answer.
+    """
     _take(person, BudgetKind.CODE, ports)
     try:
         method = _code_method(person.principal.id, typed, ports)
     except SecondFactorRejected as refusal:
         record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=str(refusal.factor_cause))
         raise
-    return _proved(person, method, BudgetKind.CODE, ports, trust=trust)
+    return _succeeded(person, method, BudgetKind.CODE, ports)
 
 
 def passkey_question(person: Person, ports: SecondFactorPorts) -> str | None:
@@ -131,6 +143,18 @@ def prove_passkey(person: Person, answer: Secret, ports: SecondFactorPorts, *, t
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
+    return _proved(person, check_passkey(person, answer, ports), ports, trust=trust)
+
+
+def check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> Method:
+    """Take the answer of a passkey. By itself that opens nothing.
+
+    Raises:
+        LoginThrottled: too many attempts; recorded once a minute.
+        SecondFactorRejected: recorded, with its cause.
+        AuditUnavailable: it could not be recorded; then nothing is proved.
+        SessionsUnavailable: no answer.
+    """
     _take(person, BudgetKind.PASSKEY, ports)
     try:
         _check_passkey(person, answer, ports)
@@ -138,7 +162,7 @@ def prove_passkey(person: Person, answer: Secret, ports: SecondFactorPorts, *, t
         reason = str(refusal.factor_cause)
         record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=reason, method=Method.PASSKEY)
         raise
-    return _proved(person, Method.PASSKEY, BudgetKind.PASSKEY, ports, trust=trust)
+    return _succeeded(person, Method.PASSKEY, BudgetKind.PASSKEY, ports)
 
 
 def finish(person: Person, method: Method, ports: SecondFactorPorts) -> tuple[SignInSession, Secret | None]:
@@ -296,9 +320,13 @@ def _check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> 
     raise SecondFactorRejected(SecondFactorCause.UNKNOWN_PASSKEY)
 
 
-def _proved(person: Person, method: Method, kind: BudgetKind, ports: SecondFactorPorts, *, trust: bool) -> Proof:
+def _succeeded(person: Person, method: Method, kind: BudgetKind, ports: SecondFactorPorts) -> Method:
     record(person, EventKind.SECOND_FACTOR_SUCCEEDED, ports, method=method)
     ports.attempts.forget([factor_budget(kind, person.principal.id, ports.throttle.window).key])
+    return method
+
+
+def _proved(person: Person, method: Method, ports: SecondFactorPorts, *, trust: bool) -> Proof:
     waited = person.session.awaits_second_factor
     session, token = finish(person, method, ports)
     browser: Secret | None = None

@@ -23,7 +23,7 @@ from broker.web import csrf
 from broker.web.errors import log_error
 from broker.web.password_proof import opens_the_page
 from broker.web.portal import current_portal
-from broker.web.sessions import load_session
+from broker.web.sessions import forget_session, load_session
 from broker.web.visit import current_origin, visit
 
 OPEN_ENDPOINTS: Final = frozenset(
@@ -45,7 +45,9 @@ UNFINISHED_ENDPOINTS: Final = frozenset(
 """What a sign-in that waits for its second factor may ask for: to prove it, or to set up the first one."""
 
 PROOF_ENDPOINTS: Final = frozenset({"password.change"})
-"""Closed too, but open to browsers in which a password has turned out to have run out: nobody signs in with one."""
+"""Closed too, but open to browsers in which a password has turned out to have run out: nobody signs in with one.
+
+A sign-in that waits for its second factor comes first: such a browser reaches no more than any other with one."""
 
 COOKIELESS_ENDPOINTS: Final = frozenset({"saml.single_sign_on"})
 """Take a POST from other sites and look at no cookie, so there is nothing that a forged request could use."""
@@ -67,12 +69,15 @@ def guard() -> None:
     if "Transfer-Encoding" in request.headers:
         # No browser sends a form in chunks, and of one longer than the limit only the beginning would be read.
         raise RequestMalformed
-    closed = endpoint not in OPEN_ENDPOINTS and not (endpoint in PROOF_ENDPOINTS and opens_the_page())
-    session = load_session() if closed else None
+    by_proof = endpoint in PROOF_ENDPOINTS and opens_the_page()
+    closed = endpoint not in OPEN_ENDPOINTS and not by_proof
+    session = load_session() if closed or by_proof else None
     if closed and session is None:
         raise NotSignedIn
     if session is not None and session.awaits_second_factor and endpoint not in UNFINISHED_ENDPOINTS:
         raise SecondFactorAwaited
+    if by_proof:
+        forget_session()  # the page is about whose password has run out, whoever is signed in here
     if request.method not in {"GET", "HEAD"} and endpoint not in COOKIELESS_ENDPOINTS:
         csrf.check(signed_in=closed)
 

@@ -8,13 +8,22 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.credentials import Secret
-from broker.core.errors import LoginRejected, LoginThrottled, PageNotFound, PasswordChangeRejected
+from broker.core.errors import (
+    LoginRejected,
+    LoginThrottled,
+    PageNotFound,
+    PasswordChangeRejected,
+    SecondFactorAwaited,
+    SecondFactorRejected,
+)
 from broker.core.login import LONGEST_PASSWORD_BYTES, PASSWORD_RUN_OUT
-from broker.core.password_change import PasswordChange, change_password
-from broker.web import access, errors
+from broker.core.password_change import PasswordChange, change_password, check_second_factor
+from broker.core.second_step import Person, check_code, check_passkey
+from broker.core.sessions import SignInSession
+from broker.web import access, errors, second_factor
 from broker.web.device import known_principal_id
 from broker.web.own_path import HOME, own_path
-from broker.web.password_proof import ProofState, clear_proof, presented_proof, set_proof
+from broker.web.password_proof import PasswordProof, ProofState, clear_proof, presented_proof, set_proof
 from broker.web.portal import current_portal
 from broker.web.sessions import load_session
 from broker.web.visit import current_origin, visit
@@ -27,7 +36,8 @@ def change() -> WerkzeugResponse:
     """Show the form, or take it. The guard lets signed-in people here, and those whose password has run out.
 
     Raises:
-        BrokerError: whatever keeps the password from being changed, except a refusal, which the form shows.
+        ProofTooOld: who is signed in has a second factor, and has to prove it first.
+        BrokerError: whatever else keeps the password from being changed, except a refusal, which the form shows.
     """
     portal = current_portal()
     if not portal.change_passwords:
@@ -35,16 +45,23 @@ def change() -> WerkzeugResponse:
     proof = presented_proof()
     if proof is not None and proof.state is ProofState.DONE and request.method != "POST":
         return _done_page()
+    session = visit().session
+    principal_id = session.principal_id if session else _due_proof().principal_id
+    proved = proof is not None and proof.state is ProofState.PROVED
+    try:
+        check_second_factor(principal_id, session, portal.login, proved=proved, back=_address(_next()))
+    except SecondFactorAwaited:
+        return _second_step()
     if request.method != "POST":
         return _page(None)
-    session = visit().session
     asked = PasswordChange(
-        principal_id=session.principal_id if session else _proved_principal_id(),
+        principal_id=principal_id,
         current=Secret(request.form.get("current_password", "")),
         new=Secret(request.form.get("new_password", "")),
         repeated=Secret(request.form.get("repeated_password", "")),
         origin=current_origin(),
         session=session,
+        second_factor_proved=proved,
         device_principal_id=known_principal_id(),
     )
     try:
@@ -76,11 +93,35 @@ def lead_to_change(rejection: LoginRejected | LoginThrottled, next_path: str) ->
     return response
 
 
-def _proved_principal_id() -> str:
+def _due_proof() -> PasswordProof:
     proof = presented_proof()
-    if proof is None or proof.state is not ProofState.DUE:
+    if proof is None or proof.state is ProofState.DONE:
         raise PageNotFound
-    return proof.principal_id
+    return proof
+
+
+def _second_step() -> WerkzeugResponse:
+    """Ask for the second factor, or take it; what it opens is the form of this page alone."""
+    portal, proof = current_portal(), _due_proof()
+    now = portal.clock()
+    # A sign-in that is kept nowhere: it gives the browser something to answer to, and no page knows it.
+    session = SignInSession(proof.token_hash, proof.principal_id, now, now, awaits_second_factor=True)
+    person = Person(portal.login.directory.candidate_by_id(proof.principal_id).principal, session, current_origin())
+    if request.method != "POST":
+        return second_factor.page(person, _next(), action="/password")
+    try:
+        if answer := request.form.get("credential", ""):
+            check_passkey(person, Secret(answer), portal.login.second_factor)
+        else:
+            check_code(person, Secret(request.form.get("code", "")), portal.login.second_factor)
+    except (SecondFactorRejected, LoginThrottled) as refusal:
+        errors.log_error(refusal)
+        if errors.wants_json():
+            return errors.error_json(refusal)
+        return second_factor.page(person, _next(), refusal, action="/password")
+    response = redirect(_address(_next()), code=303)
+    set_proof(response, proof.principal_id, ProofState.PROVED)
+    return response
 
 
 def _page(rejection: PasswordChangeRejected | LoginThrottled | None) -> Response:
@@ -88,7 +129,7 @@ def _page(rejection: PasswordChangeRejected | LoginThrottled | None) -> Response
     if session is not None:
         username = access.person().username
     else:
-        username = current_portal().login.directory.candidate_by_id(_proved_principal_id()).principal.username
+        username = current_portal().login.directory.candidate_by_id(_due_proof().principal_id).principal.username
     about = errors.shown(rejection) if rejection else None
     page = render_template(
         "password.html",

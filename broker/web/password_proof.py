@@ -1,8 +1,9 @@
 """The cookie of a browser in which a right password has just turned out to have run out.
 
 It says whose, signed by the broker and bound to this browser's other cookies, and opens the page where that password is
-changed, for some minutes and for nothing else. It holds no password, and it proves none: the page asks for it again.
-After the change the same cookie says that it is done.
+changed, for some minutes and for nothing else. It holds no password, and it proves none: the page asks for it again,
+and first for the second factor of whoever has one. That this was proved, and that the change is done, the same cookie
+says.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Final
 from flask import request
 from werkzeug.wrappers import Response
 
+from broker.core.credentials import Secret
 from broker.core.principal import PRINCIPAL_ID
+from broker.core.sessions import hash_token
 from broker.web.portal import current_portal
 from broker.web.sessions import presented_session_token, visitor_token
 
@@ -34,21 +37,29 @@ class ProofState(StrEnum):
     """How far the change has come."""
 
     DUE = "due"
+    PROVED = "proved"
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordProof:
-    """Whose password it is, and how far its change has come."""
+    """Whose password it is, and how far its change has come.
+
+    Attributes:
+        state: due; its second factor proved; or done.
+        token_hash: of the cookie, for what the browser has to answer to.
+    """
 
     principal_id: str
     state: ProofState
+    token_hash: str
 
 
 def presented_proof() -> PasswordProof | None:
     """The proof of this browser; None when it has none that holds."""
     portal = current_portal()
-    said, _, signature = request.cookies.get(portal.cookie_name(_COOKIE), "").rpartition(".")
+    cookie = request.cookies.get(portal.cookie_name(_COOKIE), "")
+    said, _, signature = cookie.rpartition(".")
     if not said or not hmac.compare_digest(_signature(said).encode(), signature.encode("utf-8", "replace")):
         return None
     # Signed, so the rest is our own.
@@ -56,13 +67,13 @@ def presented_proof() -> PasswordProof | None:
     issued = datetime.fromtimestamp(int(issued_text), UTC)
     if not PRINCIPAL_ID.fullmatch(principal_id) or not issued <= portal.clock() < issued + VALID_FOR:
         return None
-    return PasswordProof(principal_id, ProofState(state))
+    return PasswordProof(principal_id, ProofState(state), hash_token(Secret(cookie)))
 
 
 def opens_the_page() -> bool:
     """Whether this browser may see the page without a sign-in."""
     proof = presented_proof()
-    return proof is not None and (proof.state is ProofState.DUE or request.method in {"GET", "HEAD"})
+    return proof is not None and (proof.state is not ProofState.DONE or request.method in {"GET", "HEAD"})
 
 
 def set_proof(response: Response, principal_id: str, state: ProofState) -> None:

@@ -50,7 +50,7 @@ def prove() -> WerkzeugResponse:
             return redirect(with_next(ENROLMENT_PATH, target), code=303)
         return _confirm_password(person, target)
     if request.method != "POST":
-        return _page(person, target)
+        return page(person, target)
     ports = current_portal().login.second_factor
     trust = "trust" in request.form
     try:
@@ -60,7 +60,7 @@ def prove() -> WerkzeugResponse:
             proof = prove_code(person, Secret(request.form.get("code", "")), ports, trust=trust)
     except (SecondFactorRejected, LoginThrottled) as refusal:
         errors.log_error(refusal)
-        return errors.error_json(refusal) if errors.wants_json() else _page(person, target, refusal)
+        return errors.error_json(refusal) if errors.wants_json() else page(person, target, refusal)
     response = redirect(target, code=303)
     go_on(response, proof)
     return response
@@ -96,19 +96,28 @@ def passkeys_offered() -> bool:
     return False
 
 
-def _page(person: Person, target: str, error: BrokerError | None = None) -> WerkzeugResponse:
+def page(person: Person, target: str, error: BrokerError | None = None, *, action: str = PATH) -> WerkzeugResponse:
+    """The page that asks for it.
+
+    Args:
+        person: who is asked.
+        target: where to go afterwards.
+        error: why what was sent did not do.
+        action: which page takes the answer; only at a sign-in may the browser be trusted.
+    """
     ports = current_portal().login.second_factor
     about = errors.shown(error) if error else None
-    page = render_template(
+    rendered = render_template(
         "second_factor.html",
         error=about,
+        action=action,
         next=target,
         question=passkey_question(person, ports) if passkeys_offered() else None,
-        trust_for=_trust_for(person),
+        trust_for=_trust_for(person) if action == PATH else None,
         signing_in=person.session.awaits_second_factor,
         reference=visit().reference_id,
     )
-    response = make_response(page, about.status if about else 200)
+    response = make_response(rendered, about.status if about else 200)
     return errors.with_retry(response, error) if error else response
 
 

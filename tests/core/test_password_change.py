@@ -28,10 +28,13 @@ from broker.core.errors import (
     PasswordChangeRejected,
     PasswordChangeUncertain,
     PrincipalGone,
+    ProofTooOld,
+    SecondFactorAwaited,
 )
 from broker.core.login import LONGEST_PASSWORD_BYTES, PASSWORD_RUN_OUT
 from broker.core.password_change import PasswordChange, change_password
 from broker.core.principal import Principal
+from broker.core.second_factor import FRESH_FOR, Factor, FactorKind, Method, Passkey
 from broker.core.sessions import SignInSession
 from tests.core.examples import NOW
 from tests.core.ports_in_memory import HANAKO, ORIGIN, THROTTLE, Outside
@@ -64,6 +67,7 @@ def change(
     current: str = HANAKO.password,
     repeated: str | None = None,
     session: SignInSession | None = HERE,
+    proved: bool = False,
 ) -> Principal:
     asked = PasswordChange(
         principal_id=HANAKO.principal.id,
@@ -72,6 +76,7 @@ def change(
         repeated=Secret(new if repeated is None else repeated),
         origin=ORIGIN,
         session=session,
+        second_factor_proved=proved,
     )
     return change_password(asked, around.login_ports())
 
@@ -116,6 +121,39 @@ def test_a_password_that_has_run_out_is_changed_without_a_sign_in_and_ends_every
     change(around, session=None)
     assert around.directory.people[0].password == NEW
     assert around.sessions.kept == {}
+
+
+PROVED = replace(HERE, second_factor=Method.TOTP, second_factor_at=NOW)
+STALE = replace(PROVED, second_factor_at=NOW - FRESH_FOR)
+TRUSTED = replace(HERE, second_factor=Method.TRUSTED_BROWSER)
+
+
+@pytest.mark.parametrize(
+    ("session", "proved", "kind"),
+    [
+        (None, False, SecondFactorAwaited),
+        (None, True, None),
+        (HERE, True, ProofTooOld),
+        (STALE, False, ProofTooOld),
+        (TRUSTED, False, ProofTooOld),
+        (replace(HERE, awaits_second_factor=True), True, ProofTooOld),
+        (PROVED, False, None),
+    ],
+)
+def test_of_whoever_has_a_second_factor_the_password_alone_changes_nothing(
+    session: SignInSession | None, kind: type[BrokerError] | None, *, proved: bool
+) -> None:
+    around = outside(LoginCause.MUST_CHANGE_PASSWORD)
+    owner = HANAKO.principal.id
+    around.factors.add(Factor("key", owner, FactorKind.PASSKEY, "Key", NOW), Passkey(b"k", b"cose", 0), only_first=True)
+    if kind is None:
+        change(around, session=session, proved=proved)
+        assert around.directory.people[0].password == NEW
+        return
+    with pytest.raises(kind):
+        change(around, session=session, proved=proved)
+    assert around.calls == []
+    assert around.directory.people[0].password == HANAKO.password
 
 
 def test_without_a_sign_in_no_other_password_is_changed() -> None:

@@ -8,6 +8,7 @@ from werkzeug.test import TestResponse
 
 from broker.core.credentials import Secret
 from broker.core.entitlements import Catalogue
+from broker.core.errors import LoginCause
 from broker.core.second_factor import Factor, FactorKind, Passkey, TotpSeed, hash_recovery_code, step_at
 from tests.fakes import Person
 from tests.web.world import HOME, LOGS, Browser, World, csrf_token
@@ -44,3 +45,14 @@ def prove(browser: Browser, code: str, **fields: str) -> TestResponse:
     """Type a code into the page of the second step."""
     token = csrf_token(browser.get("/second-factor"))
     return browser.client.post("/second-factor", data={"csrf_token": token, "code": code, **fields})
+
+
+def lead_to_a_new_password(browser: Browser, world: World, person: Person) -> None:
+    """The password has run out, and the browser carries the proof that it was right."""
+    # Whoever is signed in sees no sign-in form, but may send one.
+    token = csrf_token(browser.client.get("/login", follow_redirects=True))
+    for one in world.directory.people:
+        if one.principal == person.principal:
+            one.state = LoginCause.MUST_CHANGE_PASSWORD
+    form = {"csrf_token": token, "username": person.principal.username, "password": person.password}
+    assert browser.client.post("/login", data=form).headers["Location"] == "/password"

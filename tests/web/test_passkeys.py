@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expec
 
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
+from broker.core.errors import LoginCause
 from broker.core.second_factor import Passkey
 from tests.fakes import Person
 from tests.web.live_portal import LivePortal, serve
@@ -113,6 +114,28 @@ def test_a_passkey_is_set_up_and_signs_in(page: Page, live: LivePortal, key: Key
     assert [event.second_factor for event in live.world.audit.events][-2:] == ["passkey", "passkey"]
     [stored] = live.world.factors.passkeys(HANAKO.principal.id).values()
     assert stored.sign_count > 0
+
+
+def test_a_passkey_is_asked_for_before_a_password_that_has_run_out_is_changed(
+    page: Page, live: LivePortal, key: Key
+) -> None:
+    key()
+    sign_in(page, live)
+    enrol(page, live)
+    heading(page, "Recovery codes")
+    sign_out(page)
+    live.world.directory.people[0].state = LoginCause.PASSWORD_EXPIRED
+    sign_in(page, live)
+    heading(page, "Second step")
+    expect(page.get_by_label("New password", exact=True)).to_have_count(0)
+    page.get_by_role("button", name="Use a passkey").click()
+    heading(page, "Change your password")
+    page.get_by_label("Current password").fill(HANAKO.password)
+    page.get_by_label("New password", exact=True).fill("a brand-new password")
+    page.get_by_label("New password again").fill("a brand-new password")
+    page.get_by_role("button", name="Change the password").click()
+    expect(page.get_by_text("Your password has been changed")).to_be_visible()
+    assert live.world.sessions.kept == {}
 
 
 def test_who_cancels_is_told_and_may_try_again(page: Page, live: LivePortal, key: Key) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 
@@ -13,9 +14,11 @@ from broker.core import errors
 from broker.core.audit import EventKind
 from broker.core.errors import BrokerError, LoginCause
 from broker.core.login import LONGEST_PASSWORD_BYTES
+from broker.core.second_factor import FRESH_FOR, Mode
 from broker.core.throttle import ThrottleLimits
 from broker.web.password_proof import VALID_FOR
-from tests.web.world import DISABLED, HANAKO, KEN, Browser, World, csrf_token
+from tests.web.second_factors import RECOVERY_CODE, code_now, give_app, lead_to_a_new_password, prove
+from tests.web.world import DISABLED, HANAKO, KEN, OPTIONAL, Browser, World, csrf_token
 
 NEW = "a brand-new password"
 OLD = HANAKO.password
@@ -170,6 +173,107 @@ def test_a_proof_opens_nothing_but_that_page(browser: Browser, world: World) -> 
     token = csrf_token(browser.get("/password"))
     assert browser.client.post("/issue/home/credentials", data={"csrf_token": token}).status_code == 401
     assert world.token_service.exchanged == []
+
+
+def test_whoever_has_a_second_factor_proves_it_before_a_password_that_has_run_out_is_changed(
+    browser: Browser, world: World
+) -> None:
+    seed = give_app(world, HANAKO)
+    expire(world)
+    browser.sign_in(HANAKO, next="/sessions")
+
+    asked = browser.get("/password?next=/sessions")
+    assert 'action="/password"' in asked.text
+    assert 'name="new_password"' not in asked.text
+    token = csrf_token(asked)
+    wrong = browser.client.post("/password", data={"csrf_token": token, "code": "000000"})
+    assert wrong.status_code == 400
+    typed = {"csrf_token": token, "code": code_now(world, seed), "next": "/sessions", "trust": "yes"}
+    proved = browser.client.post("/password", data=typed)
+    assert (proved.status_code, proved.headers["Location"]) == (303, "/password?next=/sessions")
+    assert world.sessions.kept == {}
+    assert world.factors.trusted == {}
+    assert browser.get("/").status_code == 302
+    assert form(browser, code="000000").status_code == 303
+    assert world.directory.people[0].password == NEW
+    assert world.sessions.kept == {}
+    assert [event.kind for event in world.audit.events] == [
+        EventKind.LOGIN_REJECTED,
+        EventKind.SECOND_FACTOR_REJECTED,
+        EventKind.SECOND_FACTOR_SUCCEEDED,
+        EventKind.PASSWORD_INTENDED,
+        EventKind.PASSWORD_CHANGED,
+    ]
+    assert browser.sign_in(HANAKO, password=NEW).headers["Location"] == "/second-factor"
+
+
+def test_a_recovery_code_does_there_too_and_a_program_is_answered_in_json(browser: Browser, world: World) -> None:
+    give_app(world, HANAKO)
+    expire(world)
+    browser.sign_in(HANAKO)
+    token = csrf_token(browser.get("/password"))
+    as_json = {"Accept": "application/json"}
+    wrong = browser.client.post("/password", data={"csrf_token": token, "code": "x"}, headers=as_json)
+    assert (wrong.status_code, wrong.get_json()["error"]) == (400, "second-factor-rejected")
+    unasked = browser.client.post("/password", data={"csrf_token": token, "credential": "{}"})
+    assert unasked.status_code == 400
+    assert browser.client.post("/password", data={"csrf_token": token, "code": RECOVERY_CODE}).status_code == 303
+    assert form(browser).status_code == 303
+
+
+def test_what_was_proved_for_one_password_holds_for_some_minutes_and_for_no_other(
+    browser: Browser, world: World
+) -> None:
+    give_app(world, KEN)
+    give_app(world, HANAKO)
+    expire(world)
+    browser.sign_in(HANAKO)
+    token = csrf_token(browser.get("/password"))
+    browser.client.post("/password", data={"csrf_token": token, "code": RECOVERY_CODE})
+    assert 'name="new_password"' in browser.get("/password").text
+    world.directory.people[1].state = LoginCause.PASSWORD_EXPIRED
+    browser.sign_in(KEN)
+    assert 'name="new_password"' not in browser.get("/password").text
+    world.clock.advance(VALID_FOR)
+    assert browser.get("/password").status_code == 302
+
+
+def test_switched_off_no_second_factor_is_asked_for_a_password_either(browser: Browser, world: World) -> None:
+    give_app(world, HANAKO)
+    world.ask_for_second_factors(replace(OPTIONAL, mode=Mode.OFF))
+    expire(world)
+    browser.sign_in(HANAKO)
+    assert form(browser).status_code == 303
+
+
+def test_a_signed_in_person_with_a_second_factor_has_proved_it_within_minutes(browser: Browser, world: World) -> None:
+    seed = give_app(world, HANAKO)
+    browser.sign_in(HANAKO)
+    prove(browser, code_now(world, seed))
+    page = browser.get("/password")
+    world.clock.advance(FRESH_FOR)
+
+    asked = browser.get("/password?next=/sessions")
+    assert asked.headers["Location"] == "/second-factor?next=/password%3Fnext%3D/sessions"
+    typed = {"current_password": OLD, "new_password": NEW, "repeated_password": NEW}
+    stale = browser.client.post("/password", data={"csrf_token": csrf_token(page), **typed})
+    assert stale.headers["Location"] == "/second-factor?next=/password"
+    assert world.directory.people[0].password == OLD
+    prove(browser, code_now(world, seed))
+    assert form(browser).status_code == 303
+
+
+def test_a_sign_in_that_waits_goes_before_the_proof_of_a_password_that_has_run_out(
+    browser: Browser, world: World
+) -> None:
+    give_app(world, HANAKO)
+    browser.sign_in(HANAKO)
+    lead_to_a_new_password(browser, world, KEN)
+
+    assert browser.get("/password").headers["Location"].startswith("/second-factor")
+    browser.post("/logout")
+    browser.sign_in(KEN)
+    assert 'value="ken"' in browser.get("/password").text
 
 
 def test_a_proof_ends_with_the_next_sign_in(browser: Browser, world: World) -> None:

@@ -17,7 +17,7 @@ from broker.core.second_factor import CODE_ATTEMPTS, Mode
 from broker.core.sessions import UNFINISHED_FOR
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
-from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, prove
+from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, lead_to_a_new_password, prove
 from tests.web.world import ADA, HANAKO, KEN, OPTIONAL, REQUIRED, Browser, World, csrf_token
 
 RULES = tuple(
@@ -75,13 +75,16 @@ def test_a_right_password_leads_to_the_second_step_and_the_right_code_to_where_o
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.endpoint))
 @pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "has-to-enrol"])
-def test_a_sign_in_that_waits_reaches_nothing_else(rule: Rule, *, enrolled: bool) -> None:
+@pytest.mark.parametrize("run_out", [False, True], ids=["password-good", "password-run-out-meanwhile"])
+def test_a_sign_in_that_waits_reaches_nothing_else(rule: Rule, *, enrolled: bool, run_out: bool) -> None:
     world = World(second_factor=replace(REQUIRED, is_required_for=lambda _: True, grace=timedelta()))
     if enrolled:
         give_app(world, ADA)
     browser = world.browser()
     browser.sign_in(ADA)
     token = browser.form_token()
+    if run_out:
+        lead_to_a_new_password(browser, world, ADA)
     before = list(world.audit.events)
     path = str(rule.rule).replace("<entitlement_id>", "home")
     for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
@@ -95,6 +98,29 @@ def test_a_sign_in_that_waits_reaches_nothing_else(rule: Rule, *, enrolled: bool
 
     assert world.token_service.exchanged == []
     assert world.audit.events == before
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.endpoint))
+def test_a_password_that_has_run_out_reaches_nothing_but_the_second_step_before_its_own_change(rule: Rule) -> None:
+    world = World()
+    give_app(world, ADA)
+    browser = world.browser()
+    lead_to_a_new_password(browser, world, ADA)
+    token = csrf_token(browser.get("/password"))
+    typed = {"current_password": ADA.password, "new_password": "a thief's own", "repeated_password": "a thief's own"}
+    path = str(rule.rule).replace("<entitlement_id>", "home")
+    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+        answer = browser.client.open(path, method=method, data={"csrf_token": token, **typed})
+        if rule.endpoint == "password.change":
+            assert 'name="code"' in answer.text
+            assert 'name="new_password"' not in answer.text
+        elif method == "GET":
+            assert answer.headers["Location"].startswith("/login")
+        else:
+            assert answer.status_code == 401
+    assert [one.password for one in world.directory.people if one.principal == ADA.principal] == [ADA.password]
+    assert world.token_service.exchanged == []
+    assert world.sessions.kept == {}
 
 
 def test_a_sign_in_that_waits_cannot_set_up_a_factor_beside_the_one_it_lacks(world: World) -> None:
