@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -44,7 +44,7 @@ from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart, merged
 from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
-from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.settling import LATEST_START, latest_end
 from broker.core.throttle import SEEN_LATER, Budget, HeldBack, Hold, LockoutPolicy
 
@@ -371,6 +371,7 @@ def _is_within(address: str | None, which: AuditFilter) -> bool:
 @dataclass
 class MemorySessions:
     kept: dict[str, SignInSession] = field(default_factory=dict)
+    trusted: dict[str, TrustedBrowser] = field(default_factory=dict)
     down: bool = False
 
     def create(self, session: SignInSession, limits: SessionLimits) -> None:
@@ -418,10 +419,32 @@ class MemorySessions:
 
     def end_others(self, principal_id: str, token_hash: str) -> int:
         self._check()
+        here = self.kept.get(token_hash)
+        self.distrust_others(principal_id, here.trusted_browser if here else None)
         theirs = [key for key, known in self.kept.items() if known.principal_id == principal_id and key != token_hash]
         for key in theirs:
             del self.kept[key]
         return len(theirs)
+
+    def trust(self, browser: TrustedBrowser) -> None:
+        self._check()
+        self.trusted[browser.token_hash] = browser
+
+    def trusted_browsers(self, principal_id: str) -> Sequence[TrustedBrowser]:
+        self._check()
+        theirs = [browser for browser in self.trusted.values() if browser.principal_id == principal_id]
+        return tuple(sorted(theirs, key=lambda one: (-one.since.timestamp(), one.token_hash)))
+
+    def distrust(self, principal_id: str, token_hash: str) -> None:
+        self._check()
+        self._keep(lambda one: one.principal_id != principal_id or one.token_hash != token_hash)
+
+    def distrust_others(self, principal_id: str, token_hash: str | None) -> None:
+        self._check()
+        self._keep(lambda one: one.principal_id != principal_id or one.token_hash == token_hash)
+
+    def _keep(self, which: Callable[[TrustedBrowser], bool]) -> None:
+        self.trusted = {token_hash: browser for token_hash, browser in self.trusted.items() if which(browser)}
 
     def _check(self) -> None:
         if self.down:
@@ -678,9 +701,9 @@ def _hold(key: str, row: _Counted) -> Hold:
 class MemorySecondFactors:
     enrolled: dict[str, tuple[Factor, TotpSeed | Passkey]] = field(default_factory=dict)
     codes: set[tuple[str, str]] = field(default_factory=set)
-    trusted: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     asked: dict[str, datetime] = field(default_factory=dict)
     ceremonies: dict[tuple[str, Ceremony], tuple[Secret, datetime]] = field(default_factory=dict)
+    sessions: MemorySessions = field(default_factory=MemorySessions)
     down: bool = False
 
     def factors(self, principal_id: str) -> Sequence[Factor]:
@@ -735,13 +758,14 @@ class MemorySecondFactors:
         if factor is None or factor.principal_id != principal_id:
             return None
         del self.enrolled[factor_id]
-        self._forget_browsers(principal_id)
+        self.sessions.distrust_others(principal_id, None)
         if not self.factors(principal_id):
             self.codes = {code for code in self.codes if code[0] != principal_id}
         return factor
 
     def replace_recovery_codes(self, principal_id: str, hashes: Sequence[str]) -> None:
         self._check()
+        self.sessions.distrust_others(principal_id, None)
         others = {code for code in self.codes if code[0] != principal_id}
         self.codes = others | {(principal_id, one) for one in hashes}
 
@@ -755,16 +779,6 @@ class MemorySecondFactors:
         self.codes.discard((principal_id, code_hash))
         return there
 
-    def trust_browser(self, token_hash: str, principal_id: str, until: datetime, now: datetime) -> None:
-        self._check()
-        assert until > now
-        self.trusted[token_hash] = principal_id, until
-
-    def is_trusted(self, token_hash: str, principal_id: str, now: datetime) -> bool:
-        self._check()
-        owner, until = self.trusted.get(token_hash, ("", now))
-        return owner == principal_id and until > now
-
     def first_asked(self, principal_id: str, now: datetime) -> datetime:
         self._check()
         return self.asked.setdefault(principal_id, now)
@@ -774,7 +788,7 @@ class MemorySecondFactors:
         for factor in theirs:
             del self.enrolled[factor.id]
         self.codes = {code for code in self.codes if code[0] != principal_id}
-        self._forget_browsers(principal_id)
+        self.sessions.distrust_others(principal_id, None)
         self.asked[principal_id] = NO_GRACE
         return len(theirs)
 
@@ -796,11 +810,6 @@ class MemorySecondFactors:
     def _held(self) -> list[tuple[Factor, TotpSeed | Passkey]]:
         self._check()
         return sorted(self.enrolled.values(), key=lambda held: (held[0].created_at, held[0].id))
-
-    def _forget_browsers(self, principal_id: str) -> None:
-        self.trusted = {
-            token: (owner, until) for token, (owner, until) in self.trusted.items() if owner != principal_id
-        }
 
     def _check(self) -> None:
         if self.down:

@@ -34,6 +34,8 @@ class EventKind(StrEnum):
     SECOND_FACTOR_ENROLLED = "second_factor.enrolled"
     SECOND_FACTOR_REMOVED = "second_factor.removed"
     SECOND_FACTOR_RECOVERY_CODES_MADE = "second_factor.recovery_codes_made"
+    SECOND_FACTOR_BROWSER_TRUSTED = "second_factor.browser_trusted"
+    SECOND_FACTOR_BROWSER_FORGOTTEN = "second_factor.browser_forgotten"
     SESSION_ENDED = "session.ended"
     PASSWORD_INTENDED = "password.intended"  # noqa: S105 - the name of an event, not a password
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - as above

@@ -38,6 +38,8 @@ _BY_KIND: Final[Mapping[str, tuple[str, str]]] = {
     "second_factor.enrolled": ("iam", "change"),
     "second_factor.removed": ("iam", "change"),
     "second_factor.recovery_codes_made": ("iam", "change"),
+    "second_factor.browser_trusted": ("iam", "change"),
+    "second_factor.browser_forgotten": ("iam", "change"),
     "admin.rejected": ("configuration", "access"),
     "admin.export_started": ("database", "access"),
     "admin.export_ended": ("database", "access"),

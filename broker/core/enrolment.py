@@ -134,7 +134,7 @@ def enrol_passkey(person: Person, name: str, answer: Secret, ports: SecondFactor
 
 
 def make_recovery_codes(person: Person, ports: SecondFactorPorts) -> tuple[Secret, ...]:
-    """New recovery codes, to be shown once; those before are worth nothing any more.
+    """New recovery codes, to be shown once; those before are worth nothing any more, nor is any trusted browser.
 
     Args:
         person: who may, see :func:`check_may_change`, and has a second factor.

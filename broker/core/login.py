@@ -154,6 +154,7 @@ def log_in(attempt: LoginAttempt, ports: LoginPorts) -> SignIn:
         source_address=attempt.origin.source_address,
         user_agent=attempt.origin.user_agent,
         grace_sign_ins=proved.grace_sign_ins,
+        trusted_browser=hash_token(attempt.trusted_browser) if demand.method and attempt.trusted_browser else None,
     )
     ports.sessions.create(session, ports.limits)
     return SignIn(principal=principal, session=session, token=token)

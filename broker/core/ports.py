@@ -17,7 +17,7 @@ from broker.core.revocation import Denials, Revocation, RolePart
 from broker.core.seals import ChainPoint, Checkpoint, Sign
 from broker.core.second_factor import Ceremony, Factor, Method, Passkey, TotpSeed
 from broker.core.session_policy import SessionPolicy
-from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
 
 Clock = Callable[[], datetime]
@@ -358,10 +358,26 @@ class Sessions(Protocol):
         """Forget a session; nothing happens when there is none."""
 
     def end_all(self, principal_id: str) -> int:
-        """Forget all sessions of a person; how many there were."""
+        """Forget all sessions of a person, and every browser that they trusted; how many sessions there were."""
 
     def end_others(self, principal_id: str, token_hash: str) -> int:
-        """Forget all sessions of a person but that one; how many there were."""
+        """Forget all sessions of a person but that one, and every browser that they trusted but that one's.
+
+        Returns:
+            How many sessions there were.
+        """
+
+    def trust(self, browser: TrustedBrowser) -> None:
+        """Keep a browser that is trusted, and purge some whose time is over."""
+
+    def trusted_browsers(self, principal_id: str) -> Sequence[TrustedBrowser]:
+        """The browsers that a person trusted and that were not forgotten, the latest first, over or not."""
+
+    def distrust(self, principal_id: str, token_hash: str) -> None:
+        """Forget a browser that a person trusted; nothing happens when it is not theirs."""
+
+    def distrust_others(self, principal_id: str, token_hash: str | None) -> None:
+        """Forget every browser that a person trusted but that one; None for every one."""
 
 
 class Revocations(Protocol):
@@ -524,26 +540,20 @@ class SecondFactors(Protocol):
         """Whether the passkey still has the count that it was read with; it has the new one then."""
 
     def remove(self, principal_id: str, factor_id: str) -> Factor | None:
-        """Forget one factor and every browser that was trusted, with the last factor the recovery codes too.
+        """Forget one factor and every browser that they trusted, with the last factor the recovery codes too.
 
         Returns:
             The factor; None when there was none.
         """
 
     def replace_recovery_codes(self, principal_id: str, hashes: Sequence[str]) -> None:
-        """Make these the only recovery codes of somebody."""
+        """Make these the only recovery codes of somebody, and forget every browser that they trusted."""
 
     def recovery_codes_left(self, principal_id: str) -> int:
         """How many are left."""
 
     def use_recovery_code(self, principal_id: str, code_hash: str) -> bool:
         """Whether there was such a code; it is gone then."""
-
-    def trust_browser(self, token_hash: str, principal_id: str, until: datetime, now: datetime) -> None:
-        """Do not ask that person in that browser at sign-in."""
-
-    def is_trusted(self, token_hash: str, principal_id: str, now: datetime) -> bool:
-        """Whether the browser of that token need not be asked at that person's sign-in."""
 
     def first_asked(self, principal_id: str, now: datetime) -> datetime:
         """When somebody was first asked to enrol: now, if never before."""

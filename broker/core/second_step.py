@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -24,7 +25,7 @@ from broker.core.second_factor import (
     matching_steps,
     read_code,
 )
-from broker.core.sessions import SessionLimits, SignInSession, hash_token, new_session_token
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser, hash_token, new_session_token
 from broker.core.throttle import BudgetKind, ThrottleLimits
 
 
@@ -165,15 +166,29 @@ def check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> M
     return _succeeded(person, Method.PASSKEY, BudgetKind.PASSKEY, ports)
 
 
-def finish(person: Person, method: Method, ports: SecondFactorPorts) -> tuple[SignInSession, Secret | None]:
+def finish(
+    person: Person, method: Method, ports: SecondFactorPorts, trusted: TrustedBrowser | None = None
+) -> tuple[SignInSession, Secret | None]:
     """Note what was proved just now; a sign-in that waited for it goes on as a whole one, under a new token.
+
+    Args:
+        person: who proved it.
+        method: what was proved.
+        ports: what it needs.
+        trusted: the browser, where it is trusted from now on.
 
     Raises:
         AuditUnavailable: it could not be recorded; then the sign-in is not finished.
         SessionsUnavailable: no answer.
     """
     now = ports.clock()
-    session = replace(person.session, awaits_second_factor=False, second_factor=method, second_factor_at=now)
+    session = replace(
+        person.session,
+        awaits_second_factor=False,
+        second_factor=method,
+        second_factor_at=now,
+        trusted_browser=trusted.token_hash if trusted else person.session.trusted_browser,
+    )
     if not person.session.awaits_second_factor:
         ports.sessions.note_second_factor(session.token_hash, method, now)
         return session, None
@@ -201,13 +216,21 @@ def demand_for(principal: Principal, trusted_browser: Secret | None, ports: Seco
     if policy.mode is Mode.OFF:
         return Demand.NOTHING
     enrolled = bool(ports.factors.factors(principal.id))
-    trusted = (
-        bool(policy.trust_browser_for)
-        and trusted_browser is not None
-        and ports.factors.is_trusted(hash_token(trusted_browser), principal.id, now)
+    trusted = trusted_browser is not None and any(
+        browser.token_hash == hash_token(trusted_browser) for browser in trusted_browsers(principal.id, ports)
     )
     by = None if enrolled else enrol_by(principal, ports, now)
     return demand_of(policy.mode, enrolled=enrolled, trusted=trusted, enrol_by=by, now=now)
+
+
+def trusted_browsers(principal_id: str, ports: SecondFactorPorts) -> Sequence[TrustedBrowser]:
+    """The browsers that are not asked at that person's sign-ins, by the settings as they are now; the latest first.
+
+    Raises:
+        SessionsUnavailable: no answer.
+    """
+    now, lasts = ports.clock(), ports.policy.trust_browser_for
+    return [one for one in ports.sessions.trusted_browsers(principal_id) if now < one.ends_at(lasts)]
 
 
 def enrol_by(principal: Principal, ports: SecondFactorPorts, now: datetime) -> datetime | None:
@@ -327,13 +350,21 @@ def _succeeded(person: Person, method: Method, kind: BudgetKind, ports: SecondFa
 
 
 def _proved(person: Person, method: Method, ports: SecondFactorPorts, *, trust: bool) -> Proof:
-    waited = person.session.awaits_second_factor
-    session, token = finish(person, method, ports)
-    browser: Secret | None = None
     lasts = ports.policy.trust_browser_for
+    trusted: TrustedBrowser | None = None
+    cookie: Secret | None = None
     # Only at a sign-in, and never with a recovery code: the device that would be trusted may be the lost one.
-    if trust and waited and lasts and method is not Method.RECOVERY_CODE:
-        browser = new_session_token()
-        now = ports.clock()
-        ports.factors.trust_browser(hash_token(browser), person.principal.id, now + lasts, now)
-    return Proof(session=session, token=token, trusted_browser=browser)
+    if trust and person.session.awaits_second_factor and lasts and method is not Method.RECOVERY_CODE:
+        now, cookie = ports.clock(), new_session_token()
+        trusted = TrustedBrowser(
+            token_hash=hash_token(cookie),
+            principal_id=person.principal.id,
+            since=now,
+            until=now + lasts,
+            source_address=person.origin.source_address,
+            user_agent=person.origin.user_agent,
+        )
+        record(person, EventKind.SECOND_FACTOR_BROWSER_TRUSTED, ports, method=method)
+        ports.sessions.trust(trusted)
+    session, token = finish(person, method, ports, trusted)
+    return Proof(session=session, token=token, trusted_browser=cookie)

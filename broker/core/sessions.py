@@ -46,6 +46,7 @@ class SignInSession:
         user_agent: of the browser, for its person to recognise.
         grace_sign_ins: how many more the directory gave with the password, which had expired; None where it had not,
             or has been changed since.
+        trusted_browser: :attr:`TrustedBrowser.token_hash` where the browser is trusted; None where it is not.
     """
 
     token_hash: str
@@ -59,6 +60,7 @@ class SignInSession:
     source_address: str | None = None
     user_agent: str | None = None
     grace_sign_ins: int | None = None
+    trusted_browser: str | None = None
 
     def __post_init__(self) -> None:
         proved = self.second_factor is not None and self.second_factor.is_proof
@@ -87,6 +89,34 @@ class SignInSession:
             enrolled: whether they have a second factor; then the password alone does not do.
         """
         return self.has_second_factor_at(now, FRESH_FOR) if enrolled else now < self.proved_at + FRESH_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedBrowser:
+    """A browser that is not asked for the second factor at the sign-ins of one person.
+
+    Attributes:
+        token_hash: SHA-256 of its cookie's token, hexadecimal.
+        since: when a second factor was proved in it.
+        until: as the settings said then.
+        source_address: from where that was.
+        user_agent: of the browser, for its person to recognise.
+    """
+
+    token_hash: str
+    principal_id: str
+    since: datetime
+    until: datetime
+    source_address: str
+    user_agent: str
+
+    def ends_at(self, lasts: timedelta) -> datetime:
+        """When it is asked again.
+
+        Args:
+            lasts: as the settings say now; trust from before lasts no longer than they allow.
+        """
+        return min(self.until, self.since + lasts)
 
 
 def new_session_token() -> Secret:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from broker.core.audit import EventKind
 from broker.core.audit_search import AuditFilter
+from broker.core.browsers import forget_browser, sign_out_everywhere_else, sign_out_there
 from broker.core.errors import RequestMalformed
-from broker.core.sessions import SignInSession
+from broker.core.second_step import trusted_browsers
+from broker.core.sessions import SignInSession, TrustedBrowser
 from broker.web import access
 from broker.web.audit_words import row_of
 from broker.web.portal import current_portal
@@ -55,6 +57,22 @@ class BrowserRow:
     is_this: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TrustedRow:
+    """A trusted browser.
+
+    Attributes:
+        name: as of :class:`BrowserRow`.
+        until: when it is asked again, by the settings as they are now.
+        is_this: whether it is the one that looks.
+    """
+
+    browser: TrustedBrowser
+    name: str
+    until: datetime
+    is_this: bool
+
+
 @blueprint.get("/account")
 def account() -> str:
     """The account page.
@@ -65,17 +83,27 @@ def account() -> str:
     """
     portal = current_portal()
     principal, here = access.person(), access.signed_in_session()
-    now = portal.clock()
+    now, step = portal.clock(), portal.login.second_factor
     browsers = [
         BrowserRow(session, browser_words(session.user_agent or ""), session.token_hash == here.token_hash)
         for session in portal.sessions.of_principal(principal.id)
         if session.holds_at(now, portal.limits)
+    ]
+    trusted = [
+        TrustedRow(
+            browser,
+            browser_words(browser.user_agent),
+            browser.ends_at(step.policy.trust_browser_for),
+            browser.token_hash == here.trusted_browser,
+        )
+        for browser in trusted_browsers(principal.id, step)
     ]
     events = portal.audit.search(AuditFilter(principal_id=principal.id), limit=_RECENT_EVENTS).events
     return render_template(
         "account.html",
         principal=principal,
         browsers=sorted(browsers, key=lambda row: (not row.is_this, row.session.last_seen_at)),
+        trusted=sorted(trusted, key=lambda row: not row.is_this),
         events=[row_of(event) for event in events],
     )
 
@@ -89,30 +117,32 @@ def end_browser() -> WerkzeugResponse:
         PrincipalGone: the person may no longer use the portal.
         Unavailable: the directory, the audit or the store of sessions did not answer.
     """
-    principal, here = access.person(), access.signed_in_session()
-    sessions = current_portal().sessions
+    person, ports = access.somebody(), current_portal().login.second_factor
     if "others" in request.form:
-        access.record(
-            EventKind.SESSION_ENDED,
-            principal_id=principal.id,
-            username=principal.username,
-            reason="signed out in all other browsers",
-        )
-        sessions.end_others(principal.id, here.token_hash)
-        return redirect("/account", code=303)
+        sign_out_everywhere_else(person, ports)
+    else:
+        sign_out_there(person, _browser_named(), ports)
+    return redirect("/account", code=303)
+
+
+@blueprint.post("/account/browsers/forget")
+def forgotten() -> WerkzeugResponse:
+    """Ask in a trusted browser again.
+
+    Raises:
+        RequestMalformed: none was named.
+        PrincipalGone: the person may no longer use the portal.
+        Unavailable: the directory, the audit or the store of sessions did not answer.
+    """
+    forget_browser(access.somebody(), _browser_named(), current_portal().login.second_factor)
+    return redirect("/account", code=303)
+
+
+def _browser_named() -> str:
     token_hash = request.form.get("browser", "")
     if not _TOKEN_HASH.fullmatch(token_hash):
         raise RequestMalformed
-    # Whoever guesses the digest of somebody else's token ends nothing; a second click finds nothing left to end.
-    if any(session.token_hash == token_hash for session in sessions.of_principal(principal.id)):
-        access.record(
-            EventKind.SESSION_ENDED,
-            principal_id=principal.id,
-            username=principal.username,
-            reason="signed out from another browser",
-        )
-        sessions.end(token_hash)
-    return redirect("/account", code=303)
+    return token_hash
 
 
 def browser_words(user_agent: str) -> str:

@@ -26,6 +26,8 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.SECOND_FACTOR_ENROLLED: lazy_gettext("Second factor added"),
     EventKind.SECOND_FACTOR_REMOVED: lazy_gettext("Second factor removed"),
     EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE: lazy_gettext("Recovery codes made"),
+    EventKind.SECOND_FACTOR_BROWSER_TRUSTED: lazy_gettext("Browser trusted"),
+    EventKind.SECOND_FACTOR_BROWSER_FORGOTTEN: lazy_gettext("Browser no longer trusted"),
     EventKind.SESSION_ENDED: lazy_gettext("Signed out"),
     EventKind.PASSWORD_INTENDED: lazy_gettext("Password change begun"),
     EventKind.PASSWORD_CHANGED: lazy_gettext("Password changed"),

@@ -87,7 +87,7 @@ class Outside:
         self.revocations = MemoryRevocations()
         self.attempts = MemoryAttempts()
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
-        self.factors = MemorySecondFactors()
+        self.factors = MemorySecondFactors(sessions=self.sessions)
         self.policy = OPTIONAL
 
     def witness(self, name: str, port: object) -> Any:

@@ -22,6 +22,7 @@ from tests.web.world import (
     KEN,
     KEY,
     NOBODY,
+    OPTIONAL,
     REQUIRED,
     STAFF,
     WORKBENCH,
@@ -179,6 +180,15 @@ def an_older_page_of_the_audit(world: World, browser: Browser) -> TestResponse:
 def the_account(world: World, browser: Browser) -> TestResponse:
     world.browser().sign_in(HANAKO)
     browser.sign_in(HANAKO)
+    return browser.get("/account")
+
+
+def the_account_with_trusted_browsers(world: World, browser: Browser) -> TestResponse:
+    seed = give_app(world, HANAKO)
+    world.ask_for_second_factors(replace(OPTIONAL, trust_browser_for=timedelta(days=30)))
+    for step, one in enumerate((world.browser(), browser)):
+        one.sign_in(HANAKO)
+        prove(one, code_now(world, seed, steps=step), trust="yes")
     return browser.get("/account")
 
 
@@ -425,6 +435,7 @@ PAGES: tuple[Show, ...] = (
     the_audit,
     an_older_page_of_the_audit,
     the_account,
+    the_account_with_trusted_browsers,
     an_audit_event,
     an_audit_event_of_unknown_outcome,
     a_narrow_search_of_the_audit,

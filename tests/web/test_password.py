@@ -192,7 +192,7 @@ def test_whoever_has_a_second_factor_proves_it_before_a_password_that_has_run_ou
     proved = browser.client.post("/password", data=typed)
     assert (proved.status_code, proved.headers["Location"]) == (303, "/password?next=/sessions")
     assert world.sessions.kept == {}
-    assert world.factors.trusted == {}
+    assert world.sessions.trusted == {}
     assert browser.get("/").status_code == 302
     assert form(browser, code="000000").status_code == 303
     assert world.directory.people[0].password == NEW

@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
-from broker.core.second_factor import CODE_ATTEMPTS, Mode
-from broker.core.sessions import UNFINISHED_FOR
+from broker.core.second_factor import CODE_ATTEMPTS, TOTP_STEP, Mode
+from broker.core.sessions import UNFINISHED_FOR, hash_token
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
 from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, lead_to_a_new_password, prove
@@ -484,7 +484,7 @@ def test_a_browser_is_trusted_only_where_that_is_allowed_and_never_with_a_recove
         seed = give_app(world, HANAKO)
         browser = signed_in(world, HANAKO)
         prove(browser, code or code_now(world, seed), trust="yes")
-        assert world.factors.trusted == {}
+        assert world.sessions.trusted == {}
         browser.post("/logout")
         assert browser.sign_in(HANAKO).headers["Location"] == "/second-factor"
 
@@ -494,9 +494,133 @@ def test_removing_anything_forgets_the_browsers_that_were_trusted() -> None:
     seed = give_app(world, HANAKO)
     browser = signed_in(world, HANAKO)
     prove(browser, code_now(world, seed), trust="yes")
-    assert world.factors.trusted
+    assert world.sessions.trusted
     browser.post("/account/second-factors/app-of-hanako/remove")
-    assert world.factors.trusted == {}
+    assert world.sessions.trusted == {}
+
+
+def trusted_browser(world: World, seed: Secret) -> Browser:
+    """One in which Hanako is signed in, and is not asked for the second step again."""
+    world.clock.advance(TOTP_STEP)
+    browser = signed_in(world, HANAKO)
+    prove(browser, code_now(world, seed), trust="yes")
+    return browser
+
+
+def is_trusted(browser: Browser, password: str = HANAKO.password) -> bool:
+    browser.post("/logout")
+    return browser.sign_in(HANAKO, password=password).headers["Location"] == "/"
+
+
+def session_hash(browser: Browser) -> str:
+    cookie = browser.client.get_cookie("broker_session")
+    assert cookie is not None
+    return hash_token(Secret(cookie.value))
+
+
+def test_signed_out_everywhere_else_no_other_browser_is_trusted_any_more() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    lost, here = trusted_browser(world, seed), trusted_browser(world, seed)
+    here.post("/account/browsers/end", {"others": "yes"})
+    assert lost.get("/").status_code == 302
+    assert lost.sign_in(HANAKO).headers["Location"] == "/second-factor"
+    assert is_trusted(here)
+
+
+def test_a_browser_that_is_signed_out_from_another_one_is_not_trusted_any_more_and_others_are() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    lost, here, third = (trusted_browser(world, seed) for _ in range(3))
+    here.post("/account/browsers/end", {"browser": session_hash(lost)})
+    assert lost.sign_in(HANAKO).headers["Location"] == "/second-factor"
+    assert is_trusted(here)
+    assert is_trusted(third)
+
+
+def test_where_it_cannot_be_told_which_was_trusted_every_other_browser_is_asked_again() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    here, third = trusted_browser(world, seed), trusted_browser(world, seed)
+    # The thief of the lost one's cookie did not send it.
+    thief = signed_in(world, HANAKO)
+    here.post("/account/browsers/end", {"browser": session_hash(thief)})
+    assert is_trusted(here)
+    assert not is_trusted(third)
+
+
+def test_a_changed_password_is_asked_for_with_the_second_step_in_every_other_browser() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    lost, here = trusted_browser(world, seed), trusted_browser(world, seed)
+    new = "a brand-new password"
+    token = csrf_token(here.get("/password"))
+    typed = {"current_password": HANAKO.password, "new_password": new, "repeated_password": new}
+    assert here.client.post("/password", data={"csrf_token": token, **typed}).status_code == 303
+    assert lost.sign_in(HANAKO, password=new).headers["Location"] == "/second-factor"
+    assert is_trusted(here, new)
+
+
+def test_new_recovery_codes_forget_every_browser_that_was_trusted() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    lost, here = trusted_browser(world, seed), trusted_browser(world, seed)
+    here.post("/account/second-factors/recovery-codes")
+    assert not is_trusted(lost)
+    assert not is_trusted(here)
+
+
+def test_whoever_an_administrator_signs_out_or_resets_is_trusted_nowhere() -> None:
+    for path, form in (
+        ("/admin/second-factors/reset", {"principal_id": HANAKO.principal.id}),
+        ("/admin/sessions/end", {"person": "hanako", "purpose": "lost laptop"}),
+    ):
+        world = trusting()
+        trusted_browser(world, give_app(world, HANAKO))
+        assert signed_in(world, ADA).post(path, form).status_code == 303
+        assert world.sessions.trusted == {}
+
+
+def test_trust_from_before_lasts_no_longer_than_the_settings_allow_now() -> None:
+    world = trusting(days=30)
+    browser = trusted_browser(world, give_app(world, HANAKO))
+    shorter = replace(OPTIONAL, trust_browser_for=timedelta(days=1))
+    world.ask_for_second_factors(shorter)
+    world.clock.advance(timedelta(days=1) - timedelta(seconds=1))
+    assert is_trusted(browser)
+    world.clock.advance(timedelta(seconds=1))
+    assert not is_trusted(browser)
+    world.ask_for_second_factors(replace(OPTIONAL, trust_browser_for=timedelta(days=90)))
+    assert is_trusted(browser)
+    world.clock.advance(timedelta(days=29))
+    assert not is_trusted(browser)
+
+
+def test_trusted_browsers_are_listed_with_since_and_until_and_forgotten_one_by_one() -> None:
+    world = trusting(days=30)
+    seed = give_app(world, HANAKO)
+    lost, here = trusted_browser(world, seed), trusted_browser(world, seed)
+    recorded = [event for event in world.audit.events if event.kind is EventKind.SECOND_FACTOR_BROWSER_TRUSTED]
+    assert [event.second_factor for event in recorded] == ["totp", "totp"]
+    page = here.get("/account").text.split('id="trusted"')[1].split("</section>")[0]
+    assert page.count("<li>") == 2
+    mine, other = page.split("<li>")[1:]
+    assert "this one" in mine
+    assert "this one" not in other
+    assert "23 Nov 2026, 09:30:30 UTC" in other
+    assert "23 Dec 2026, 09:30:30 UTC" in other
+    named = other.split('name="browser" value="')[1].split('"')[0]
+
+    ken = signed_in(world, KEN)
+    ken.post("/account/browsers/forget", {"browser": named})
+    assert len(world.sessions.trusted) == 2
+    assert here.post("/account/browsers/forget", {"browser": "x"}).status_code == 400
+    for _ in range(2):
+        assert here.post("/account/browsers/forget", {"browser": named}).headers["Location"] == "/account"
+    assert kinds(world).count(EventKind.SECOND_FACTOR_BROWSER_FORGOTTEN) == 1
+    assert not is_trusted(lost)
+    assert is_trusted(here)
+    assert 'id="trusted"' not in ken.get("/account").text
 
 
 def test_an_administrator_resets_what_was_lost_and_there_is_no_second_grace() -> None:

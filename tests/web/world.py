@@ -185,7 +185,7 @@ class World:
         self.revocations = MemoryRevocations()
         self.role_policies = MemoryRolePolicies()
         self.attempts = MemoryAttempts()
-        self.factors = MemorySecondFactors()
+        self.factors = MemorySecondFactors(sessions=self.sessions)
         self.totp = PyotpCodes("Example Corporation")
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.readiness: dict[str, str | None] = {"directory": None, "database": None}

@@ -135,7 +135,7 @@ class SqlSecondFactors:
         )
 
     def remove(self, principal_id: str, factor_id: str) -> Factor | None:
-        """Forget one factor and every browser that was trusted, with the last factor the recovery codes too.
+        """Forget one factor and every browser that they trusted, with the last factor the recovery codes too.
 
         Raises:
             SessionsUnavailable: no answer.
@@ -151,12 +151,13 @@ class SqlSecondFactors:
         return _factor(row)
 
     def replace_recovery_codes(self, principal_id: str, hashes: Sequence[str]) -> None:
-        """Make these the only recovery codes of somebody.
+        """Make these the only recovery codes of somebody, and forget every browser that they trusted.
 
         Raises:
             SessionsUnavailable: no answer.
         """
         with self._database.transaction(SessionsUnavailable) as connection:
+            connection.execute(delete(trusted_browser).where(trusted_browser.c.principal_id == principal_id))
             connection.execute(delete(recovery_code).where(recovery_code.c.principal_id == principal_id))
             connection.execute(
                 insert(recovery_code), [{"principal_id": principal_id, "code_hash": one} for one in hashes]
@@ -185,33 +186,6 @@ class SqlSecondFactors:
                 delete(recovery_code).where(kept.principal_id == principal_id, kept.code_hash == code_hash)
             )
         return gone.rowcount == 1
-
-    def trust_browser(self, token_hash: str, principal_id: str, until: datetime, now: datetime) -> None:
-        """Do not ask that person in that browser at sign-in; purge some whose time is over.
-
-        Raises:
-            SessionsUnavailable: no answer.
-        """
-        kept = trusted_browser.c
-        over = select(kept.token_hash).where(kept.until <= now).limit(_MOST_PURGED).with_for_update(skip_locked=True)
-        with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(delete(trusted_browser).where(kept.token_hash.in_(over)))
-            connection.execute(
-                insert(trusted_browser).values(token_hash=token_hash, principal_id=principal_id, until=until)
-            )
-
-    def is_trusted(self, token_hash: str, principal_id: str, now: datetime) -> bool:
-        """Whether the browser of that token need not be asked at that person's sign-in.
-
-        Raises:
-            SessionsUnavailable: no answer.
-        """
-        kept = trusted_browser.c
-        theirs = select(kept.token_hash).where(
-            kept.token_hash == token_hash, kept.principal_id == principal_id, kept.until > now
-        )
-        with self._database.reading(SessionsUnavailable) as connection:
-            return connection.execute(theirs).first() is not None
 
     def first_asked(self, principal_id: str, now: datetime) -> datetime:
         """When somebody was first asked to enrol: now, if never before.

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, false, insert, or_, select, update
+from sqlalchemy import Delete, delete, false, insert, or_, select, update
 
 from broker.adapters.database.engine import Database
-from broker.adapters.database.tables import sign_in_session
+from broker.adapters.database.tables import sign_in_session, trusted_browser
 from broker.core.errors import SessionsUnavailable
 from broker.core.second_factor import Method
-from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 
 # Each sign-in adds one and removes up to so many: the table cannot grow, and no sign-in pays for all of them.
 _MOST_PURGED: Final = 100
 
 # Noting every request would make every page a durable write. A session may therefore idle out by this much sooner.
 TOUCHED_AFTER: Final = timedelta(seconds=30)
+
+_KEPT: Final = sign_in_session.c
 
 
 class SqlSessions:
@@ -56,6 +59,7 @@ class SqlSessions:
                     source_address=session.source_address,
                     user_agent=session.user_agent,
                     grace_sign_ins=session.grace_sign_ins,
+                    trusted_browser=session.trusted_browser,
                 )
             )
 
@@ -143,25 +147,74 @@ class SqlSessions:
             connection.execute(delete(sign_in_session).where(sign_in_session.c.token_hash == token_hash))
 
     def end_all(self, principal_id: str) -> int:
-        """Forget all sessions of a person; how many there were.
+        """Forget all sessions of a person, and every browser that they trusted; how many sessions there were.
 
         Raises:
             SessionsUnavailable: no answer.
         """
-        statement = delete(sign_in_session).where(sign_in_session.c.principal_id == principal_id)
-        with self._database.writing(SessionsUnavailable) as connection:
-            return connection.execute(statement).rowcount
+        with self._database.transaction(SessionsUnavailable) as connection:
+            connection.execute(_distrust(principal_id))
+            return connection.execute(delete(sign_in_session).where(_KEPT.principal_id == principal_id)).rowcount
 
     def end_others(self, principal_id: str, token_hash: str) -> int:
-        """Forget all sessions of a person but that one; how many there were.
+        """Forget all sessions of a person but that one, and every browser that they trusted but that one's.
 
         Raises:
             SessionsUnavailable: no answer.
         """
-        kept = sign_in_session.c
-        statement = delete(sign_in_session).where(kept.principal_id == principal_id, kept.token_hash != token_hash)
+        here = select(_KEPT.trusted_browser).where(_KEPT.token_hash == token_hash, _KEPT.trusted_browser.is_not(None))
+        others = delete(sign_in_session).where(_KEPT.principal_id == principal_id, _KEPT.token_hash != token_hash)
+        with self._database.transaction(SessionsUnavailable) as connection:
+            connection.execute(_distrust(principal_id).where(trusted_browser.c.token_hash.not_in(here)))
+            return connection.execute(others).rowcount
+
+    def trust(self, browser: TrustedBrowser) -> None:
+        """Keep a browser that is trusted, and purge some whose time is over.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = trusted_browser.c
+        over = select(kept.token_hash).where(kept.until <= browser.since).limit(_MOST_PURGED)
         with self._database.writing(SessionsUnavailable) as connection:
-            return connection.execute(statement).rowcount
+            connection.execute(
+                delete(trusted_browser).where(kept.token_hash.in_(over.with_for_update(skip_locked=True)))
+            )
+            connection.execute(insert(trusted_browser).values(**asdict(browser)))
+
+    def trusted_browsers(self, principal_id: str) -> Sequence[TrustedBrowser]:
+        """The browsers that a person trusted and that were not forgotten, the latest first, over or not.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        kept = trusted_browser.c
+        theirs = select(trusted_browser).where(kept.principal_id == principal_id)
+        with self._database.reading(SessionsUnavailable) as connection:
+            rows = connection.execute(theirs.order_by(kept.since.desc(), kept.token_hash)).mappings().all()
+        return tuple(TrustedBrowser(**row) for row in rows)
+
+    def distrust(self, principal_id: str, token_hash: str) -> None:
+        """Forget a browser that a person trusted; nothing happens when it is not theirs.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(_distrust(principal_id).where(trusted_browser.c.token_hash == token_hash))
+
+    def distrust_others(self, principal_id: str, token_hash: str | None) -> None:
+        """Forget every browser that a person trusted but that one; None for every one.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        with self._database.writing(SessionsUnavailable) as connection:
+            connection.execute(_distrust(principal_id).where(trusted_browser.c.token_hash.is_distinct_from(token_hash)))
+
+
+def _distrust(principal_id: str) -> Delete:
+    return delete(trusted_browser).where(trusted_browser.c.principal_id == principal_id)
 
 
 def _session(row: Mapping[Any, Any]) -> SignInSession:

@@ -175,6 +175,7 @@ sign_in_session: Final = Table(
     Column("source_address", ExactText),
     Column("user_agent", ExactText),
     Column("grace_sign_ins", Integer),
+    Column("trusted_browser", ExactText),
 )
 
 # Authenticator apps have a seed (encrypted) and a last step, passkeys the rest.
@@ -207,6 +208,9 @@ trusted_browser: Final = Table(
     Column("token_hash", ExactText, primary_key=True),
     Column("principal_id", ExactText, nullable=False, index=True),
     Column("until", UtcTime, nullable=False, index=True),
+    Column("since", UtcTime, nullable=False),
+    Column("source_address", ExactText, nullable=False),
+    Column("user_agent", ExactText, nullable=False),
 )
 
 # When somebody who has no second factor was first asked for one; also the row that enrolments of one person queue at.

@@ -12,13 +12,15 @@ from sqlalchemy import select, text
 
 from broker.adapters.database.engine import Database
 from broker.adapters.database.second_factors import SqlSecondFactors
+from broker.adapters.database.sessions import SqlSessions
 from broker.adapters.database.tables import metadata
 from broker.core.credentials import Secret
 from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
-from broker.core.ports import SecondFactors
+from broker.core.ports import SecondFactors, Sessions
 from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, TotpSeed
+from broker.core.sessions import TrustedBrowser
 from tests.adapters.database.events import NOON
-from tests.fakes import MemorySecondFactors
+from tests.fakes import MemorySecondFactors, MemorySessions
 
 KEY = b"k" * 32
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -26,13 +28,25 @@ LATER = NOON + timedelta(minutes=5)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "memory"])
-def store(request: pytest.FixtureRequest) -> Iterator[SecondFactors]:
+def stores(request: pytest.FixtureRequest) -> Iterator[tuple[SecondFactors, Sessions]]:
     if request.param == "memory":
-        yield MemorySecondFactors()
+        sessions = MemorySessions()
+        yield MemorySecondFactors(sessions=sessions), sessions
         return
     database = Database(request.getfixturevalue(f"{request.param}_url"))
-    yield SqlSecondFactors(database, KEY)
+    yield SqlSecondFactors(database, KEY), SqlSessions(database)
     database.dispose()
+
+
+@pytest.fixture
+def store(stores: tuple[SecondFactors, Sessions]) -> SecondFactors:
+    return stores[0]
+
+
+@pytest.fixture
+def sessions(stores: tuple[SecondFactors, Sessions]) -> Sessions:
+    """Those of the same database."""
+    return stores[1]
 
 
 @pytest.fixture
@@ -54,6 +68,10 @@ def seed(step: int = 100) -> TotpSeed:
 
 def passkey(number: int = 1, count: int = 0) -> Passkey:
     return Passkey(bytes([0, 255, number]), b"\x00cose\xff", count)
+
+
+def trusted(owner: str = "HANA") -> TrustedBrowser:
+    return TrustedBrowser(f"t-{owner}", owner, NOON, LATER, "192.0.2.7", "Firefox")
 
 
 def cause_of(store: SecondFactors, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> str:
@@ -125,29 +143,30 @@ def test_recovery_codes_are_used_once_and_belong_to_one_person(store: SecondFact
     assert store.recovery_codes_left("HANA") == 3
 
 
-def test_a_factor_is_removed_by_its_owner_alone_and_the_recovery_codes_go_with_the_last(store: SecondFactors) -> None:
+def test_new_recovery_codes_forget_the_browsers_that_were_trusted(store: SecondFactors, sessions: Sessions) -> None:
+    for owner in ("HANA", "KEN"):
+        sessions.trust(trusted(owner))
+    store.replace_recovery_codes("HANA", ["a"])
+    assert not sessions.trusted_browsers("HANA")
+    assert list(sessions.trusted_browsers("KEN")) == [trusted("KEN")]
+
+
+def test_a_factor_is_removed_by_its_owner_alone_and_the_recovery_codes_go_with_the_last(
+    store: SecondFactors, sessions: Sessions
+) -> None:
     store.add(app(), seed(), only_first=True)
     store.add(key(), passkey(), only_first=False)
     store.replace_recovery_codes("HANA", ["a"])
-    store.trust_browser("t", "HANA", LATER, NOON)
+    sessions.trust(trusted())
 
     assert store.remove("KEN", "app-1") is None
-    assert store.is_trusted("t", "HANA", NOON)
+    assert sessions.trusted_browsers("HANA")
     assert store.remove("HANA", "app-1") == app()
     assert store.remove("HANA", "app-1") is None
-    assert not store.is_trusted("t", "HANA", NOON)
+    assert not sessions.trusted_browsers("HANA")
     assert store.recovery_codes_left("HANA") == 1
     assert store.remove("HANA", "key-1") == key()
     assert store.recovery_codes_left("HANA") == 0
-
-
-def test_a_browser_is_trusted_for_one_person_until_its_time_is_over(store: SecondFactors) -> None:
-    store.trust_browser("t", "HANA", LATER, NOON)
-
-    assert store.is_trusted("t", "HANA", NOON)
-    assert not store.is_trusted("t", "KEN", NOON)
-    assert not store.is_trusted("other", "HANA", NOON)
-    assert not store.is_trusted("t", "HANA", LATER)
 
 
 def test_who_was_first_asked_when_is_kept(store: SecondFactors) -> None:
@@ -156,21 +175,21 @@ def test_who_was_first_asked_when_is_kept(store: SecondFactors) -> None:
     assert store.first_asked("KEN", LATER) == LATER
 
 
-def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors) -> None:
+def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors, sessions: Sessions) -> None:
     for owner in ("HANA", "KEN"):
         number = len(owner)
         store.add(app(number, owner), seed(), only_first=True)
         store.add(key(number, owner), passkey(number), only_first=False)
         store.replace_recovery_codes(owner, ["a"])
-        store.trust_browser(f"t-{owner}", owner, LATER, NOON)
+        sessions.trust(trusted(owner))
 
     assert store.reset("HANA") == 2
     assert store.factors("HANA") == []
     assert store.recovery_codes_left("HANA") == 0
-    assert not store.is_trusted("t-HANA", "HANA", NOON)
+    assert not sessions.trusted_browsers("HANA")
     assert store.first_asked("HANA", LATER) == NO_GRACE
     assert len(store.factors("KEN")) == 2
-    assert store.is_trusted("t-KEN", "KEN", NOON)
+    assert sessions.trusted_browsers("KEN")
     assert store.reset("NEVER-SEEN") == 0
     assert store.first_asked("NEVER-SEEN", LATER) == NO_GRACE
 

@@ -16,7 +16,7 @@ from broker.adapters.database.tables import sign_in_session
 from broker.core.errors import SessionsUnavailable
 from broker.core.ports import Sessions
 from broker.core.second_factor import Method
-from broker.core.sessions import SessionLimits, SignInSession
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from tests.adapters.database.events import NOON
 from tests.fakes import MemorySessions
 
@@ -54,6 +54,9 @@ def test_a_session_comes_back_as_it_was(sessions: Sessions) -> None:
         principal_id="ID-OF-花子",
         signed_in_at=NOON + MICROSECOND,
         last_seen_at=NOON + timedelta(minutes=1, microseconds=999_999),
+        source_address="192.0.2.7",
+        user_agent="Firefox",
+        trusted_browser="b" * 64,
     )
     sessions.create(kept, LIMITS)
     assert sessions.find("a" * 64) == kept
@@ -157,6 +160,58 @@ def test_ending_all_but_one_leaves_that_one_and_those_of_others(sessions: Sessio
     assert sessions.end_others("ID-OF-hana", "b") == 2
     assert sessions.end_others("ID-OF-hana", "b") == 0
     assert [sessions.find(token_hash) is not None for token_hash in "abcd"] == [False, True, True, False]
+
+
+def browser(token_hash: str, at: datetime = NOON, *, person: str = "ID-OF-hana") -> TrustedBrowser:
+    return TrustedBrowser(token_hash, person, at, at + timedelta(days=30), "192.0.2.7", "Firefox 花")
+
+
+def trusted(sessions: Sessions, person: str = "ID-OF-hana") -> list[str]:
+    return [one.token_hash for one in sessions.trusted_browsers(person)]
+
+
+def test_a_trusted_browser_comes_back_as_it_was_the_latest_first(sessions: Sessions) -> None:
+    for one in (browser("a"), browser("b", NOON + MICROSECOND), browser("c", person="ID-OF-taro")):
+        sessions.trust(one)
+    assert list(sessions.trusted_browsers("ID-OF-hana")) == [browser("b", NOON + MICROSECOND), browser("a")]
+    assert list(sessions.trusted_browsers("ID-OF-nobody")) == []
+
+
+def test_a_trusted_browser_is_forgotten_by_its_person_alone(sessions: Sessions) -> None:
+    for one in (browser("a"), browser("b"), browser("c"), browser("d", person="ID-OF-taro")):
+        sessions.trust(one)
+    sessions.distrust("ID-OF-taro", "a")
+    sessions.distrust("ID-OF-hana", "a")
+    sessions.distrust("ID-OF-hana", "a")
+    assert trusted(sessions) == ["b", "c"]
+    sessions.distrust_others("ID-OF-hana", "c")
+    assert trusted(sessions) == ["c"]
+    sessions.distrust_others("ID-OF-hana", None)
+    assert trusted(sessions) == []
+    assert trusted(sessions, "ID-OF-taro") == ["d"]
+
+
+@pytest.mark.parametrize(("here", "left"), [("trusted", ["a"]), ("not trusted", [])])
+def test_where_every_other_session_ends_only_the_browser_that_stays_is_trusted_on(
+    sessions: Sessions, here: str, left: list[str]
+) -> None:
+    sessions.create(replace(session("trusted"), trusted_browser="a"), LIMITS)
+    sessions.create(session("not trusted"), LIMITS)
+    for one in (browser("a"), browser("b"), browser("c", person="ID-OF-taro")):
+        sessions.trust(one)
+
+    assert sessions.end_others("ID-OF-hana", here) == 1
+    assert trusted(sessions) == left
+    assert sessions.end_all("ID-OF-hana") == 1
+    assert trusted(sessions) == []
+    assert trusted(sessions, "ID-OF-taro") == ["c"]
+
+
+def test_trusting_a_browser_purges_those_whose_time_is_over(sql_sessions: SqlSessions) -> None:
+    sql_sessions.trust(browser("over"))
+    sql_sessions.trust(browser("nearly", NOON + MICROSECOND))
+    sql_sessions.trust(browser("new", NOON + timedelta(days=30)))
+    assert trusted(sql_sessions) == ["new", "nearly"]
 
 
 def test_a_new_session_purges_those_that_have_run_out_and_no_other(sessions: Sessions) -> None:
