@@ -154,25 +154,6 @@ class Broker:
             threads=settings.listen.threads,
             clock=utc_now,
         )
-        issuance = IssuancePorts(
-            directory=self.directory,
-            entitlements=self.entitlements,
-            signer=signer,
-            token_service=token_service,
-            console=FederationSignIn(
-                self.endpoints,
-                connect_timeout=settings.aws.connect_timeout,
-                read_timeout=settings.aws.read_timeout,
-                proxy=settings.aws.proxy,
-                threads=settings.listen.threads,
-            ),
-            audit=audit,
-            clock=utc_now,
-            issuer=settings.entity_id,
-            portal_url=settings.public_url,
-            revocations=SqlRevocations(self.database),
-            second_factor_remembered_for=settings.second_factor.remember_for,
-        )
         attempts = SqlAttempts(self.database)
         second_factor = SecondFactorPorts(
             factors=SqlSecondFactors(self.database, _derived(secret_key, b"seeds of authenticator apps")),
@@ -192,6 +173,25 @@ class Broker:
             ),
             recovery_key=_derived(secret_key, b"recovery codes"),
             clock=utc_now,
+        )
+        issuance = IssuancePorts(
+            directory=self.directory,
+            entitlements=self.entitlements,
+            signer=signer,
+            token_service=token_service,
+            console=FederationSignIn(
+                self.endpoints,
+                connect_timeout=settings.aws.connect_timeout,
+                read_timeout=settings.aws.read_timeout,
+                proxy=settings.aws.proxy,
+                threads=settings.listen.threads,
+            ),
+            audit=audit,
+            clock=utc_now,
+            issuer=settings.entity_id,
+            portal_url=settings.public_url,
+            revocations=SqlRevocations(self.database),
+            second_factor=second_factor,
         )
         login = LoginPorts(
             directory=self.directory,

@@ -42,7 +42,7 @@ from broker.core.login import PASSWORD_RUN_OUT
 from broker.core.ports import Candidate, Clock, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart, merged
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, TotpSeed
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, Standing, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.settling import LATEST_START, latest_end
@@ -709,6 +709,9 @@ class MemorySecondFactors:
     def factors(self, principal_id: str) -> Sequence[Factor]:
         self._check()
         return [factor for factor, _ in self._held() if factor.principal_id == principal_id]
+
+    def standing(self, principal_id: str) -> Standing:
+        return Standing(bool(self.factors(principal_id)), self.asked.get(principal_id))
 
     def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:
         return {

@@ -20,7 +20,16 @@ from broker.core.second_factor import (
     new_recovery_codes,
     read_code,
 )
-from broker.core.second_step import Person, Proof, SecondFactorPorts, begin, finish, new_challenge, record
+from broker.core.second_step import (
+    Person,
+    Proof,
+    SecondFactorPorts,
+    begin,
+    finish,
+    new_challenge,
+    record,
+    showed_the_password_alone,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +194,24 @@ def _enrol(
     record(person, EventKind.SECOND_FACTOR_ENROLLED, ports, method=method, reason=f"factor {factor.id}")
     # The store looks again, together with writing: of two sign-ins that wait, one sets up the first factor.
     ports.factors.add(factor, credential, only_first=person.session.awaits_second_factor)
+    if first:
+        _end_other_sign_ins(person, ports)
     codes = make_recovery_codes(person, ports) if first else ()
     session, token = finish(person, method, ports)
     return Enrolled(factor, Proof(session, token, None), codes)
+
+
+def _end_other_sign_ins(person: Person, ports: SecondFactorPorts) -> None:
+    """End what showed the password alone: a thief of it may have been there before its owner set up anything."""
+    now = ports.clock()
+    others = [
+        session
+        for session in ports.sessions.of_principal(person.principal.id)
+        if session.token_hash != person.session.token_hash
+        and session.holds_at(now, ports.limits)
+        and showed_the_password_alone(session, ports)
+    ]
+    if others:
+        record(person, EventKind.SESSION_ENDED, ports, reason="the first second factor was set up elsewhere")
+    for session in others:
+        ports.sessions.end(session.token_hash)

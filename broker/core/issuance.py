@@ -37,6 +37,7 @@ from broker.core.ports import (
     TokenService,
 )
 from broker.core.principal import Principal
+from broker.core.second_step import SecondFactorPorts, check_whole
 from broker.core.session_policy import SessionPolicy, policy_for
 from broker.core.sessions import SignInSession
 
@@ -76,7 +77,7 @@ class IssuancePorts:
     Attributes:
         issuer: our SAML entity id.
         portal_url: where the console sends people when their session ends.
-        second_factor_remembered_for: how recently a second factor was proved where an entitlement asks for one.
+        second_factor: looks again whether the sign-in is good for anything by now.
     """
 
     directory: Directory
@@ -88,7 +89,7 @@ class IssuancePorts:
     clock: Clock
     issuer: str
     portal_url: str
-    second_factor_remembered_for: timedelta
+    second_factor: SecondFactorPorts
     revocations: Revocations
 
 
@@ -151,7 +152,7 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     """Issue credentials for one use of one entitlement.
 
     Raises:
-        SecondFactorAwaited: the sign-in waits for its second factor.
+        SecondFactorAwaited: the sign-in waits for its second factor, or lacks one by now.
         SecondFactorNeeded: the entitlement asks for one that was proved recently.
         PrincipalGone: the directory no longer has the person, or the account is not usable.
         EntitlementNotHeld: not theirs, or there is none of that id.
@@ -167,9 +168,10 @@ def issue(request: IssuanceRequest, ports: IssuancePorts) -> Issued:
     try:
         # 1. Ask the directory again, by the immutable id: the sign-in session carries no right. One that waits for its
         #    second factor is good for nothing, whatever let it come here.
-        _check_whole(session)
+        _check_not_waiting(session)
         principal = ports.directory.principal_by_id(request.session.principal_id)
         facts = _with_principal(facts, principal)
+        check_whole(session, principal, ports.second_factor)
         # 2. Look the entitlement up in the file as it is now.
         catalogue = ports.entitlements.catalogue()
         entitlement = catalogue.get(request.entitlement_id)
@@ -281,13 +283,13 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
     return url
 
 
-def _check_whole(session: SignInSession) -> None:
+def _check_not_waiting(session: SignInSession) -> None:
     if session.awaits_second_factor:
         raise SecondFactorAwaited
 
 
 def _check_second_factor(entitlement: Entitlement, session: SignInSession, ports: IssuancePorts) -> None:
-    remembered_for = ports.second_factor_remembered_for
+    remembered_for = ports.second_factor.policy.remember_for
     if entitlement.second_factor and not session.has_second_factor_at(ports.clock(), remembered_for):
         raise SecondFactorNeeded(remembered_for)
 

@@ -15,7 +15,7 @@ from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart
 from broker.core.seals import ChainPoint, Checkpoint, Sign
-from broker.core.second_factor import Ceremony, Factor, Method, Passkey, TotpSeed
+from broker.core.second_factor import Ceremony, Factor, Method, Passkey, Standing, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
@@ -512,6 +512,9 @@ class SecondFactors(Protocol):
 
     def factors(self, principal_id: str) -> Sequence[Factor]:
         """What somebody has enrolled, the oldest first; recovery codes are none."""
+
+    def standing(self, principal_id: str) -> Standing:
+        """Whether somebody has enrolled anything, and when they were first asked to: one small question."""
 
     def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:
         """The seeds of somebody's authenticator apps, by the factor's id.

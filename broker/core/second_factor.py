@@ -158,6 +158,19 @@ class Passkey:
     sign_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far somebody is with second factors.
+
+    Attributes:
+        enrolled: whether there is one.
+        first_asked_at: when they were first asked to enrol; None when never.
+    """
+
+    enrolled: bool
+    first_asked_at: datetime | None
+
+
 class Demand(StrEnum):
     """What a sign-in needs after the right password."""
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from broker.core.audit import AuditEvent, EventKind, Origin
 from broker.core.credentials import Secret
-from broker.core.errors import LoginThrottled, SecondFactorCause, SecondFactorRejected
+from broker.core.errors import LoginThrottled, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
 from broker.core.ports import Attempts, AuditLog, Clock, Passkeys, SecondFactors, Sessions, TotpCodes
 from broker.core.principal import Principal
 from broker.core.second_factor import (
@@ -19,6 +19,7 @@ from broker.core.second_factor import (
     Method,
     Mode,
     SecondFactorPolicy,
+    Standing,
     demand_of,
     factor_budget,
     hash_recovery_code,
@@ -221,6 +222,50 @@ def demand_for(principal: Principal, trusted_browser: Secret | None, ports: Seco
     )
     by = None if enrolled else enrol_by(principal, ports, now)
     return demand_of(policy.mode, enrolled=enrolled, trusted=trusted, enrol_by=by, now=now)
+
+
+def showed_the_password_alone(session: SignInSession, ports: SecondFactorPorts) -> bool:
+    """Whether the policy may have come to demand of a sign-in what it never showed.
+
+    The person has set up a second factor since, or has to have one by now. One that was proved, or a trusted browser,
+    goes on; one that waits is good for nothing anyway.
+    """
+    return ports.policy.mode is not Mode.OFF and not session.awaits_second_factor and session.second_factor is None
+
+
+def demand_by_now(standing: Standing, principal: Principal | None, ports: SecondFactorPorts) -> Demand:
+    """What a sign-in that showed the password alone needs by now.
+
+    Args:
+        standing: of its person, read just now.
+        principal: the person, fresh from the directory; None where that is not known, and then only what is enrolled
+            counts.
+        ports: what it needs.
+
+    Raises:
+        DirectoryUnavailable: the groups that need a second factor could not be looked up.
+        SessionsUnavailable: no answer.
+    """
+    policy, now = ports.policy, ports.clock()
+    asked = standing.first_asked_at
+    in_grace = asked is not None and now < asked + policy.grace
+    # Whom it is required of is asked only where the answer counts.
+    by = None if principal is None or standing.enrolled or in_grace else enrol_by(principal, ports, now)
+    return demand_of(policy.mode, enrolled=standing.enrolled, trusted=False, enrol_by=by, now=now)
+
+
+def check_whole(session: SignInSession, principal: Principal, ports: SecondFactorPorts) -> None:
+    """Require a sign-in that is good for something by now.
+
+    Raises:
+        SecondFactorAwaited: it is not.
+        DirectoryUnavailable: the groups that need a second factor could not be looked up.
+        SessionsUnavailable: no answer.
+    """
+    if showed_the_password_alone(session, ports):
+        standing = ports.factors.standing(session.principal_id)
+        if demand_by_now(standing, principal, ports).waits:
+            raise SecondFactorAwaited
 
 
 def trusted_browsers(principal_id: str, ports: SecondFactorPorts) -> Sequence[TrustedBrowser]:

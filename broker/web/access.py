@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from flask import Flask, request
@@ -17,7 +18,7 @@ from broker.core.errors import (
     SecondFactorAwaited,
 )
 from broker.core.principal import Principal
-from broker.core.second_step import Person
+from broker.core.second_step import Person, demand_by_now, showed_the_password_alone
 from broker.core.sessions import SignInSession
 from broker.web import csrf
 from broker.web.errors import log_error
@@ -58,7 +59,7 @@ def guard() -> None:
 
     Raises:
         NotSignedIn: the route is closed and there is no session that holds.
-        SecondFactorAwaited: there is one, and it waits for its second factor.
+        SecondFactorAwaited: there is one, and it waits for its second factor, or there is a second factor by now.
         RequestMalformed: a body in chunks.
         FormExpired: a POST without a valid CSRF token.
         SessionsUnavailable: the store of sessions did not answer.
@@ -71,7 +72,7 @@ def guard() -> None:
         raise RequestMalformed
     by_proof = endpoint in PROOF_ENDPOINTS and opens_the_page()
     closed = endpoint not in OPEN_ENDPOINTS and not by_proof
-    session = load_session() if closed or by_proof else None
+    session = _load_session() if closed or by_proof else None
     if closed and session is None:
         raise NotSignedIn
     if session is not None and session.awaits_second_factor and endpoint not in UNFINISHED_ENDPOINTS:
@@ -80,6 +81,17 @@ def guard() -> None:
         forget_session()  # the page is about whose password has run out, whoever is signed in here
     if request.method not in {"GET", "HEAD"} and endpoint not in COOKIELESS_ENDPOINTS:
         csrf.check(signed_in=closed)
+
+
+def _load_session() -> SignInSession | None:
+    """The sign-in session; one that showed the password alone waits as soon as there is a second factor."""
+    session, ports = load_session(), current_portal().login.second_factor
+    if session is None or not showed_the_password_alone(session, ports):
+        return session
+    standing = visit().standing = ports.factors.standing(session.principal_id)
+    if demand_by_now(standing, None, ports).waits:
+        session = visit().session = replace(session, awaits_second_factor=True)
+    return session
 
 
 def signed_in_session() -> SignInSession:
@@ -98,6 +110,7 @@ def person() -> Principal:
     """The signed-in person, read afresh from the directory, once for each request.
 
     Raises:
+        SecondFactorAwaited: they showed the password alone, and have to have a second factor by now.
         PrincipalGone: deleted, disabled, expired or locked since.
         DirectoryUnavailable: no answer.
     """
@@ -105,10 +118,22 @@ def person() -> Principal:
     if here.principal is None:
         session = signed_in_session()
         principal = current_portal().issuance.directory.principal_by_id(session.principal_id)
+        _ask_by_now(principal)
         here.duties = _duties(principal)
         here.principal = principal
         _note_audit_reader(session, reads_audit=may_read_audit(here.duties))
     return here.principal
+
+
+def _ask_by_now(principal: Principal) -> None:
+    """Let a sign-in that showed the password alone wait once the person has to have a second factor."""
+    here = visit()
+    if here.session is None or here.standing is None or here.session.awaits_second_factor:
+        return
+    if demand_by_now(here.standing, principal, current_portal().login.second_factor).waits:
+        here.session = replace(here.session, awaits_second_factor=True)
+        if request.endpoint not in UNFINISHED_ENDPOINTS:
+            raise SecondFactorAwaited
 
 
 def somebody() -> Person:

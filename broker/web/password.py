@@ -45,6 +45,8 @@ def change() -> WerkzeugResponse:
     proof = presented_proof()
     if proof is not None and proof.state is ProofState.DONE and request.method != "POST":
         return _done_page()
+    if visit().session is not None:
+        access.person()  # who may still use the portal, and need not set up a second factor first
     session = visit().session
     principal_id = session.principal_id if session else _due_proof().principal_id
     proved = proof is not None and proof.state is ProofState.PROVED

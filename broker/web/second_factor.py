@@ -46,7 +46,8 @@ def prove() -> WerkzeugResponse:
     person = access.somebody()
     target = next_path()
     if not current_portal().login.second_factor.factors.factors(person.principal.id):
-        if person.session.awaits_second_factor:
+        # One that came to wait hours after the password begins with that again: it decides what is set up.
+        if person.session.awaits_second_factor and person.session.is_fresh_at(current_portal().clock(), enrolled=False):
             return redirect(with_next(ENROLMENT_PATH, target), code=303)
         return _confirm_password(person, target)
     if request.method != "POST":

@@ -18,6 +18,7 @@ from broker.core.audit import Origin
 from broker.core.credentials import Secret
 from broker.core.duties import Duty
 from broker.core.principal import Principal
+from broker.core.second_factor import Standing
 from broker.core.sessions import SignInSession
 from broker.web.portal import current_portal
 
@@ -39,6 +40,7 @@ class Visit:
         session: set once a sign-in session that holds was found.
         session_token: of that session, from the cookie.
         new_visitor_token: set when this answer has to give the browser a visitor cookie.
+        standing: with second factors, where the session showed the password alone.
         principal: set once the directory was asked.
         duties: of the person, where a view asked.
         directory_down: the audit is read without having asked the directory.
@@ -49,6 +51,7 @@ class Visit:
     session: SignInSession | None = None
     session_token: Secret | None = None
     new_visitor_token: str | None = None
+    standing: Standing | None = None
     principal: Principal | None = None
     duties: frozenset[Duty] = frozenset()
     directory_down: bool = False

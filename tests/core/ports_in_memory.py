@@ -105,7 +105,7 @@ class Outside:
             issuer=ISSUER,
             portal_url=PORTAL,
             revocations=self.witness("revocations", self.revocations),
-            second_factor_remembered_for=timedelta(minutes=15),
+            second_factor=self.second_factor_ports(),
         )
 
     def second_factor_ports(self) -> SecondFactorPorts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -33,6 +33,7 @@ from broker.core.login import LoginAttempt, log_in
 from broker.core.second_factor import (
     FRESH_FOR,
     MOST_FACTORS,
+    NO_GRACE,
     PASSKEY_ATTEMPTS,
     Factor,
     FactorKind,
@@ -360,6 +361,58 @@ def test_issue_itself_refuses_a_sign_in_that_waits_and_a_sealed_entitlement_with
     assert issued.recorded.second_factor == "passkey"
     [claims] = outside.signer.signed
     assert (claims.authn_context, claims.authn_instant) == (MULTI_FACTOR, proved.second_factor_at)
+
+
+@pytest.mark.parametrize(
+    ("mode", "enrolled", "asked", "refused"),
+    [
+        (Mode.OFF, True, None, False),
+        (Mode.OPTIONAL, False, NO_GRACE, False),
+        (Mode.OPTIONAL, True, None, True),
+        (Mode.REQUIRED, True, NOW, True),
+        (Mode.REQUIRED, False, None, False),
+        (Mode.REQUIRED, False, NOW - timedelta(days=13), False),
+        (Mode.REQUIRED, False, NOW - timedelta(days=14), True),
+    ],
+)
+def test_issue_itself_looks_again_whether_the_password_alone_still_does(
+    mode: Mode, asked: datetime | None, *, enrolled: bool, refused: bool
+) -> None:
+    scene = Scene(key=enrolled)
+    outside = scene.outside
+    outside.policy = replace(outside.policy, mode=mode)
+    outside.factors.asked.clear()
+    if asked is not None:
+        outside.factors.asked[ID] = asked
+    showed_more = (Method.TRUSTED_BROWSER, None), (Method.TOTP, NOW - timedelta(hours=3))
+    for method, at in showed_more:
+        session = replace(request().session, second_factor=method, second_factor_at=at)
+        issue(replace(request(), session=session), outside.issuance_ports())
+    if not refused:
+        issue(request(), outside.issuance_ports())
+        return
+    with pytest.raises(SecondFactorAwaited):
+        issue(request(), outside.issuance_ports())
+    last = outside.audit.events[-1]
+    assert (last.kind, last.principal_username) == (EventKind.ISSUANCE_REJECTED, "hanako")
+    assert len(outside.token_service.exchanged) == 2
+
+
+def test_the_first_second_factor_ends_other_sign_ins_with_the_password_alone_and_says_so() -> None:
+    scene = Scene()
+    others = {
+        "b": replace(scene.session, token_hash="b" * 64),
+        "c": replace(scene.session, token_hash="c" * 64, awaits_second_factor=True),
+        "d": replace(scene.session, token_hash="d" * 64, second_factor=Method.TOTP, second_factor_at=NOW),
+        "e": replace(scene.session, token_hash="e" * 64, last_seen_at=NOW - scene.outside.limits.idle),
+    }
+    for session in others.values():
+        scene.outside.sessions.kept[session.token_hash] = session
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+
+    assert {token_hash[0] for token_hash in scene.outside.sessions.kept} == {"0", "c", "d", "e"}
+    assert scene.recorded.count(EventKind.SESSION_ENDED) == 1
 
 
 def test_a_browser_that_was_trusted_is_no_second_factor_in_the_assertion() -> None:

@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
-from broker.core.second_factor import CODE_ATTEMPTS, TOTP_STEP, Mode
+from broker.core.principal import Principal
+from broker.core.second_factor import CODE_ATTEMPTS, TOTP_STEP, Mode, Standing
 from broker.core.sessions import UNFINISHED_FOR, hash_token
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
@@ -497,6 +498,129 @@ def test_removing_anything_forgets_the_browsers_that_were_trusted() -> None:
     assert world.sessions.trusted
     browser.post("/account/second-factors/app-of-hanako/remove")
     assert world.sessions.trusted == {}
+
+
+def test_the_first_enrolment_ends_what_was_signed_in_with_the_password_alone_elsewhere(world: World) -> None:
+    thief, owner, ken = signed_in(world, HANAKO), signed_in(world, HANAKO), signed_in(world, KEN)
+    enrol_app(owner, world)
+
+    assert thief.get("/").headers["Location"] == "/login"
+    assert owner.get("/").status_code == 200
+    assert ken.get("/").status_code == 200
+    ended = [event for event in world.audit.events if event.kind is EventKind.SESSION_ENDED]
+    assert [(one.principal_username, one.reason) for one in ended] == [
+        ("hanako", "the first second factor was set up elsewhere")
+    ]
+    other = signed_in(world, HANAKO)
+    world.clock.advance(TOTP_STEP)
+    prove(other, code_now(world, next(iter(world.factors.seeds(HANAKO.principal.id).values())).seed))
+    world.clock.advance(TOTP_STEP)
+    enrol_app(owner, world, name="Another")
+    assert other.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.endpoint))
+@pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "has-to-enrol"])
+def test_a_sign_in_that_showed_the_password_alone_reaches_nothing_once_the_policy_demands_more(
+    rule: Rule, *, enrolled: bool
+) -> None:
+    world = World()
+    browser = signed_in(world, ADA)
+    token = browser.form_token()
+    if enrolled:
+        give_app(world, ADA)
+    else:
+        world.ask_for_second_factors(replace(REQUIRED, is_required_for=lambda _: True, grace=timedelta()))
+    before = list(world.audit.events)
+    path = str(rule.rule).replace("<entitlement_id>", "home")
+    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+        page = browser.client.open(path, method=method, data={"csrf_token": token})
+        program = browser.client.open(
+            path, method=method, data={"csrf_token": token}, headers={"Accept": "application/json"}
+        )
+        assert page.headers["Location"].startswith("/second-factor")
+        assert (program.status_code, program.get_json()["error"]) == (401, "second-factor-awaited")
+
+    assert world.token_service.exchanged == []
+    # What asked for credentials is recorded where it was let as far as the directory.
+    assert {event.kind for event in world.audit.events[len(before) :]} <= {EventKind.ISSUANCE_REJECTED}
+
+
+def test_it_takes_the_second_step_and_goes_on_under_a_new_token(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+    before = session_hash(browser)
+    seed = give_app(world, HANAKO)
+
+    assert browser.get("/sessions").headers["Location"] == "/second-factor?next=/sessions"
+    assert prove(browser, code_now(world, seed), next="/sessions").headers["Location"] == "/sessions"
+    assert browser.get("/sessions").status_code == 200
+    assert list(world.sessions.kept) == [session_hash(browser)] != [before]
+
+
+def test_a_sign_in_does_not_outlive_the_grace_it_began_in() -> None:
+    world = World(second_factor=REQUIRED)
+    browser = signed_in(world, KEN)
+    browser.post("/logout")
+    world.clock.advance(REQUIRED.grace - timedelta(minutes=20))
+    browser = signed_in(world, KEN)
+    hanako = signed_in(world, HANAKO)
+    assert "You need a second factor" in browser.get("/").text
+    world.clock.advance(timedelta(minutes=20))
+
+    assert browser.get("/").headers["Location"] == "/second-factor"
+    # Twenty minutes after the password it is asked for again before anything is set up in its name.
+    asked = browser.get("/second-factor")
+    assert 'name="password"' in asked.text
+    form = {"csrf_token": csrf_token(asked), "password": KEN.password, "next": "/sessions"}
+    assert browser.client.post("/second-factor", data=form).headers["Location"] == "/sessions"
+    assert browser.get("/sessions").headers["Location"] == "/second-factor?next=/sessions"
+    assert browser.get("/second-factor").headers["Location"] == "/account/second-factors"
+    enrol_app(browser, world)
+    assert browser.get("/sessions").status_code == 200
+    assert hanako.get("/").status_code == 200
+
+
+def test_a_sign_in_from_before_it_was_required_has_its_grace_and_a_trusted_or_proved_one_goes_on() -> None:
+    world = trusting()
+    browser = signed_in(world, KEN)
+    seed = give_app(world, HANAKO)
+    trusted, proved = trusted_browser(world, seed), trusted_browser(world, seed)
+    trusted.post("/logout")
+    trusted.sign_in(HANAKO)
+    everybody = replace(REQUIRED, is_required_for=lambda _: True, grace=timedelta(minutes=5))
+    world.ask_for_second_factors(replace(everybody, trust_browser_for=timedelta(days=30)))
+    assert browser.get("/").status_code == 200
+    world.clock.advance(timedelta(minutes=5))
+    assert browser.get("/").headers["Location"] == "/second-factor"
+    assert trusted.get("/").status_code == 200
+    assert proved.get("/").status_code == 200
+
+
+def test_looking_again_is_one_small_question_and_none_of_a_sign_in_that_proved_something() -> None:
+    world = trusting()
+    seed = give_app(world, HANAKO)
+    proved, ken = trusted_browser(world, seed), signed_in(world, KEN)
+    asked: list[str] = []
+    of_whom: list[str] = []
+    standing = world.factors.standing
+
+    def look(principal_id: str) -> Standing:
+        asked.append(principal_id)
+        return standing(principal_id)
+
+    def is_required_for(person: Principal) -> bool:
+        of_whom.append(person.id)
+        return True
+
+    world.factors.standing = look  # type: ignore[method-assign]  # a witness
+    world.ask_for_second_factors(replace(REQUIRED, is_required_for=is_required_for))
+    proved.get("/sessions")
+    assert asked == []
+    ken.get("/sessions")
+    assert (asked, of_whom) == ([KEN.principal.id], [KEN.principal.id])
+    # In the grace nobody is asked whether it is required of this person.
+    ken.get("/sessions")
+    assert (len(asked), len(of_whom)) == (2, 1)
 
 
 def trusted_browser(world: World, seed: Secret) -> Browser:

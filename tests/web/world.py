@@ -197,6 +197,19 @@ class World:
             providers=tuple(ProviderState(account, KEY.created) for account in (FILES, WORKBENCH)),
         )
         public_url = portal.setdefault("public_url", "http://localhost:8000")
+        self.second_factor = SecondFactorPorts(
+            factors=self.factors,
+            totp=self.totp,
+            passkeys=WebAuthnPasskeys(public_url, "Example Corporation"),
+            sessions=self.sessions,
+            attempts=self.attempts,
+            audit=self.audit,
+            limits=self.limits,
+            throttle=throttle,
+            policy=second_factor,
+            recovery_key=b"r" * 32,
+            clock=self.clock,
+        )
         self.portal = Portal(
             login=LoginPorts(
                 directory=self.directory,
@@ -207,19 +220,7 @@ class World:
                 throttle=throttle,
                 username_hash_key=b"u" * 32,
                 clock=self.clock,
-                second_factor=SecondFactorPorts(
-                    factors=self.factors,
-                    totp=self.totp,
-                    passkeys=WebAuthnPasskeys(public_url, "Example Corporation"),
-                    sessions=self.sessions,
-                    attempts=self.attempts,
-                    audit=self.audit,
-                    limits=self.limits,
-                    throttle=throttle,
-                    policy=second_factor,
-                    recovery_key=b"r" * 32,
-                    clock=self.clock,
-                ),
+                second_factor=self.second_factor,
             ),
             issuance=IssuancePorts(
                 directory=self.directory,
@@ -232,7 +233,7 @@ class World:
                 issuer=f"{public_url}/saml/metadata",
                 portal_url=public_url,
                 revocations=self.revocations,
-                second_factor_remembered_for=second_factor.remember_for,
+                second_factor=self.second_factor,
             ),
             sessions=self.sessions,
             audit=self.audit,
@@ -263,9 +264,12 @@ class World:
 
     def ask_for_second_factors(self, policy: SecondFactorPolicy) -> None:
         """From now on by that policy."""
-        login = self.portal.login
-        second_factor = replace(login.second_factor, policy=policy)
-        self.portal = replace(self.portal, login=replace(login, second_factor=second_factor))
+        self.second_factor = replace(self.second_factor, policy=policy)
+        self.portal = replace(
+            self.portal,
+            login=replace(self.portal.login, second_factor=self.second_factor),
+            issuance=replace(self.portal.issuance, second_factor=self.second_factor),
+        )
         attach(self.app.extensions, self.portal)
 
     def revoking(self, *, own_roles: bool = True) -> RevokingPorts:

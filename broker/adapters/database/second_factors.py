@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, Update, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, Update, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.adapters.database.engine import Database
@@ -20,7 +20,7 @@ from broker.adapters.database.tables import (
 )
 from broker.core.credentials import Secret
 from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, TotpSeed
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, Standing, TotpSeed
 
 # Each new row removes up to so many that have run out: the tables cannot grow.
 _MOST_PURGED: Final = 100
@@ -48,6 +48,18 @@ class SqlSecondFactors:
         """
         with self._database.reading(SessionsUnavailable) as connection:
             return [_factor(row) for row in connection.execute(_of(principal_id))]
+
+    def standing(self, principal_id: str) -> Standing:
+        """Whether somebody has enrolled anything, and when they were first asked to: one small question.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        enrolled = exists().where(_KEPT.principal_id == principal_id)
+        asked = select(second_factor_asked.c.first_asked_at).where(second_factor_asked.c.principal_id == principal_id)
+        with self._database.reading(SessionsUnavailable) as connection:
+            there, first_asked_at = connection.execute(select(enrolled, asked.scalar_subquery())).one()
+        return Standing(bool(there), first_asked_at)
 
     def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:
         """The seeds of somebody's authenticator apps, by the factor's id.

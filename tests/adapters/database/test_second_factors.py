@@ -17,7 +17,7 @@ from broker.adapters.database.tables import metadata
 from broker.core.credentials import Secret
 from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
 from broker.core.ports import SecondFactors, Sessions
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, TotpSeed
+from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, Standing, TotpSeed
 from broker.core.sessions import TrustedBrowser
 from tests.adapters.database.events import NOON
 from tests.fakes import MemorySecondFactors, MemorySessions
@@ -173,6 +173,16 @@ def test_who_was_first_asked_when_is_kept(store: SecondFactors) -> None:
     assert store.first_asked("HANA", NOON) == NOON
     assert store.first_asked("HANA", LATER) == NOON
     assert store.first_asked("KEN", LATER) == LATER
+
+
+def test_how_far_somebody_is_takes_one_small_question(store: SecondFactors) -> None:
+    assert store.standing("HANA") == Standing(enrolled=False, first_asked_at=None)
+    store.first_asked("HANA", NOON)
+    assert store.standing("HANA") == Standing(enrolled=False, first_asked_at=NOON)
+    store.add(app(), seed(), only_first=True)
+    store.add(key(), passkey(), only_first=False)
+    assert store.standing("HANA") == Standing(enrolled=True, first_asked_at=NOON)
+    assert store.standing("KEN") == Standing(enrolled=False, first_asked_at=None)
 
 
 def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors, sessions: Sessions) -> None:
