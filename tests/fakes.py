@@ -33,6 +33,7 @@ from broker.core.errors import (
     LoginRejected,
     NewPasswordTooShort,
     NewPasswordUsedBefore,
+    NotSignedIn,
     PrincipalGone,
     SecondFactorCause,
     SecondFactorRejected,
@@ -42,7 +43,17 @@ from broker.core.login import PASSWORD_RUN_OUT
 from broker.core.ports import Candidate, Clock, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart, merged
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, Method, Passkey, Standing, TotpSeed
+from broker.core.second_factor import (
+    MOST_FACTORS,
+    NO_GRACE,
+    Added,
+    Ceremony,
+    Factor,
+    Method,
+    Passkey,
+    Standing,
+    TotpSeed,
+)
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.settling import LATEST_START, latest_end
@@ -725,7 +736,18 @@ class MemorySecondFactors:
             one.id: held for one, held in self._held() if one.principal_id == principal_id and isinstance(held, Passkey)
         }
 
-    def add(self, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> None:
+    def add(
+        self,
+        factor: Factor,
+        credential: TotpSeed | Passkey,
+        *,
+        token_hash: str,
+        only_first: bool,
+        recovery_hashes: Sequence[str],
+    ) -> Added:
+        self._check()
+        if token_hash not in {one.token_hash for one in self.sessions.of_principal(factor.principal_id)}:
+            raise NotSignedIn
         self.asked.setdefault(factor.principal_id, factor.created_at)
         there = self.factors(factor.principal_id)
         if only_first and there:
@@ -736,6 +758,10 @@ class MemorySecondFactors:
         if isinstance(credential, Passkey) and credential.credential_id in known:
             raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
         self.enrolled[factor.id] = factor, credential
+        has_none = self.recovery_codes_left(factor.principal_id) == 0
+        if has_none:
+            self.codes |= {(factor.principal_id, one) for one in recovery_hashes}
+        return Added(is_first=not there, has_new_codes=has_none)
 
     def use_code(self, factor_id: str, step: int, now: datetime) -> bool:
         self._check()

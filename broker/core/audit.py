@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     SECOND_FACTOR_SUCCEEDED = "second_factor.succeeded"
     SECOND_FACTOR_REJECTED = "second_factor.rejected"
     SECOND_FACTOR_THROTTLED = "second_factor.throttled"
+    SECOND_FACTOR_INTENDED = "second_factor.intended"
     SECOND_FACTOR_ENROLLED = "second_factor.enrolled"
     SECOND_FACTOR_REMOVED = "second_factor.removed"
     SECOND_FACTOR_RECOVERY_CODES_MADE = "second_factor.recovery_codes_made"

@@ -35,6 +35,7 @@ _BY_KIND: Final[Mapping[str, tuple[str, str]]] = {
     "revocation.asked": ("session", "info"),
     "revocation.pruned": ("session", "info"),
     "login.second_factor_asked": ("authentication", "info"),
+    "second_factor.intended": ("iam", "info"),
     "second_factor.enrolled": ("iam", "change"),
     "second_factor.removed": ("iam", "change"),
     "second_factor.recovery_codes_made": ("iam", "change"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
-from broker.core.errors import ProofTooOld, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
+from broker.core.errors import NotSignedIn, ProofTooOld, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
 from broker.core.second_factor import (
     Ceremony,
     Factor,
@@ -14,6 +15,7 @@ from broker.core.second_factor import (
     Method,
     Passkey,
     TotpSeed,
+    factor_budget,
     hash_recovery_code,
     matching_steps,
     new_factor_id,
@@ -29,7 +31,9 @@ from broker.core.second_step import (
     new_challenge,
     record,
     showed_the_password_alone,
+    take_attempt,
 )
+from broker.core.throttle import BudgetKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Enrolled:
 
     Attributes:
         proof: setting it up proved it.
-        recovery_codes: to be shown once, with the first factor of a person; empty otherwise.
+        recovery_codes: to be shown once, where the person had none; empty otherwise.
     """
 
     factor: Factor
@@ -88,24 +92,30 @@ def enrol_totp(person: Person, name: str, typed: Secret, ports: SecondFactorPort
         ports: what it needs.
 
     Raises:
-        SecondFactorRejected: the code or the name does not do, or something was set up meanwhile.
-        AuditUnavailable: it could not be recorded; then nothing is set up.
+        LoginThrottled: too many attempts in this sign-in; recorded once a minute.
+        SecondFactorRejected: the code or the name does not do, or something was set up meanwhile; recorded.
+        NotSignedIn: the sign-in has ended meanwhile; recorded.
+        AuditUnavailable: it could not be recorded; then nothing is set up, or the intent says that something is.
         SessionsUnavailable: no answer.
     """
-    now = ports.clock()
-    token_hash = person.session.token_hash
-    seed = ports.factors.begun(token_hash, Ceremony.ENROL_TOTP, now)
-    if seed is None:
-        raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
-    factor = _factor(person, FactorKind.TOTP, name, ports)
-    method, code = read_code(typed)
-    steps = matching_steps(code, seed, ports.totp.code_at, now) if method is Method.TOTP else []
-    if not steps:
-        raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
-    # A wrong code leaves the seed as it is: the app shows the next one in half a minute.
-    if not ports.factors.end(token_hash, Ceremony.ENROL_TOTP):
-        raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
-    return _enrol(person, factor, TotpSeed(seed, max(steps)), Method.TOTP, ports)
+
+    def taken() -> tuple[Factor, TotpSeed]:
+        now = ports.clock()
+        token_hash = person.session.token_hash
+        seed = ports.factors.begun(token_hash, Ceremony.ENROL_TOTP, now)
+        if seed is None:
+            raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
+        factor = _factor(person, FactorKind.TOTP, name, ports)
+        method, code = read_code(typed)
+        steps = matching_steps(code, seed, ports.totp.code_at, now) if method is Method.TOTP else []
+        if not steps:
+            raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
+        # A wrong code leaves the seed as it is: the app shows the next one in half a minute.
+        if not ports.factors.end(token_hash, Ceremony.ENROL_TOTP):
+            raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
+        return factor, TotpSeed(seed, max(steps))
+
+    return _enrol(person, Method.TOTP, taken, ports)
 
 
 def begin_passkey(person: Person, ports: SecondFactorPorts) -> str:
@@ -129,17 +139,22 @@ def enrol_passkey(person: Person, name: str, answer: Secret, ports: SecondFactor
         ports: what it needs.
 
     Raises:
-        SecondFactorRejected: the answer or the name does not do, or something was set up meanwhile.
-        AuditUnavailable: it could not be recorded; then nothing is set up.
+        LoginThrottled: too many attempts in this sign-in; recorded once a minute.
+        SecondFactorRejected: the answer or the name does not do, or something was set up meanwhile; recorded.
+        NotSignedIn: the sign-in has ended meanwhile; recorded.
+        AuditUnavailable: it could not be recorded; then nothing is set up, or the intent says that something is.
         SessionsUnavailable: no answer.
     """
-    token_hash = person.session.token_hash
-    challenge = ports.factors.begun(token_hash, Ceremony.ENROL_PASSKEY, ports.clock())
-    if not ports.factors.end(token_hash, Ceremony.ENROL_PASSKEY) or challenge is None:
-        raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
-    factor = _factor(person, FactorKind.PASSKEY, name, ports)
-    passkey = ports.passkeys.enrolled(challenge, answer)
-    return _enrol(person, factor, passkey, Method.PASSKEY, ports)
+
+    def taken() -> tuple[Factor, Passkey]:
+        token_hash = person.session.token_hash
+        challenge = ports.factors.begun(token_hash, Ceremony.ENROL_PASSKEY, ports.clock())
+        if not ports.factors.end(token_hash, Ceremony.ENROL_PASSKEY) or challenge is None:
+            raise SecondFactorRejected(SecondFactorCause.TOO_LATE)
+        factor = _factor(person, FactorKind.PASSKEY, name, ports)
+        return factor, ports.passkeys.enrolled(challenge, answer)
+
+    return _enrol(person, Method.PASSKEY, taken, ports)
 
 
 def make_recovery_codes(person: Person, ports: SecondFactorPorts) -> tuple[Secret, ...]:
@@ -155,9 +170,7 @@ def make_recovery_codes(person: Person, ports: SecondFactorPorts) -> tuple[Secre
     """
     codes = new_recovery_codes()
     record(person, EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE, ports, method=Method.RECOVERY_CODE)
-    owner = person.principal.id
-    hashes = [hash_recovery_code(ports.recovery_key, owner, read_code(code)[1]) for code in codes]
-    ports.factors.replace_recovery_codes(owner, hashes)
+    ports.factors.replace_recovery_codes(person.principal.id, _hashes(codes, person, ports))
     return codes
 
 
@@ -186,19 +199,46 @@ def _factor(person: Person, kind: FactorKind, name: str, ports: SecondFactorPort
 
 
 def _enrol(
-    person: Person, factor: Factor, credential: TotpSeed | Passkey, method: Method, ports: SecondFactorPorts
+    person: Person,
+    method: Method,
+    taken: Callable[[], tuple[Factor, TotpSeed | Passkey]],
+    ports: SecondFactorPorts,
 ) -> Enrolled:
-    first = not ports.factors.factors(factor.principal_id)
-    if person.session.awaits_second_factor and not first:
-        raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
+    """Intent, then the factor with its recovery codes in one step, then outcome; a refusal is recorded as one.
+
+    Args:
+        taken: checks what was sent, and gives what to set up.
+    """
+    budget = factor_budget(BudgetKind.ENROLMENT, person.session.token_hash, ports.throttle.window)
+    take_attempt(person, budget, ports)
+    try:
+        factor, credential = taken()
+        record(person, EventKind.SECOND_FACTOR_INTENDED, ports, method=method, reason=f"factor {factor.id}")
+        codes = new_recovery_codes()
+        # Of two sign-ins that wait, one sets up the first factor; in one that has ended nothing is.
+        added = ports.factors.add(
+            factor,
+            credential,
+            token_hash=person.session.token_hash,
+            only_first=person.session.awaits_second_factor,
+            recovery_hashes=_hashes(codes, person, ports),
+        )
+    except (SecondFactorRejected, NotSignedIn) as refusal:
+        why = refusal.factor_cause if isinstance(refusal, SecondFactorRejected) else "signed-out"
+        record(person, EventKind.SECOND_FACTOR_REJECTED, ports, method=method, reason=f"enrolment: {why}")
+        raise
     record(person, EventKind.SECOND_FACTOR_ENROLLED, ports, method=method, reason=f"factor {factor.id}")
-    # The store looks again, together with writing: of two sign-ins that wait, one sets up the first factor.
-    ports.factors.add(factor, credential, only_first=person.session.awaits_second_factor)
-    if first:
+    if added.has_new_codes:
+        record(person, EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE, ports, method=Method.RECOVERY_CODE)
+    ports.attempts.forget([budget.key])
+    if added.is_first:
         _end_other_sign_ins(person, ports)
-    codes = make_recovery_codes(person, ports) if first else ()
     session, token = finish(person, method, ports)
-    return Enrolled(factor, Proof(session, token, None), codes)
+    return Enrolled(factor, Proof(session, token, None), codes if added.has_new_codes else ())
+
+
+def _hashes(codes: Sequence[Secret], person: Person, ports: SecondFactorPorts) -> list[str]:
+    return [hash_recovery_code(ports.recovery_key, person.principal.id, read_code(code)[1]) for code in codes]
 
 
 def _end_other_sign_ins(person: Person, ports: SecondFactorPorts) -> None:

@@ -15,7 +15,7 @@ from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart
 from broker.core.seals import ChainPoint, Checkpoint, Sign
-from broker.core.second_factor import Ceremony, Factor, Method, Passkey, Standing, TotpSeed
+from broker.core.second_factor import Added, Ceremony, Factor, Method, Passkey, Standing, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from broker.core.throttle import Budget, HeldBack, Hold, LockoutPolicy
@@ -526,13 +526,24 @@ class SecondFactors(Protocol):
     def passkeys(self, principal_id: str) -> Mapping[str, Passkey]:
         """Somebody's passkeys, by the factor's id."""
 
-    def add(self, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> None:
-        """Enrol something.
+    def add(
+        self,
+        factor: Factor,
+        credential: TotpSeed | Passkey,
+        *,
+        token_hash: str,
+        only_first: bool,
+        recovery_hashes: Sequence[str],
+    ) -> Added:
+        """Enrol something, in one step with all that this depends on and brings along.
 
         Args:
-            only_first: refuse when the person has any, in one step with looking.
+            token_hash: of the sign-in in which it is done: once that has ended, nothing is enrolled.
+            only_first: refuse when the person has any.
+            recovery_hashes: of recovery codes, for whoever has none.
 
         Raises:
+            NotSignedIn: the sign-in has ended meanwhile.
             SecondFactorRejected: enrolled-meanwhile, also for a passkey that is enrolled already; too-many.
         """
 

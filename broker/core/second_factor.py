@@ -39,6 +39,8 @@ _READ_ALIKE: Final = str.maketrans("OIL", "011")
 # thief of the password has one chance in 700 a day.
 CODE_ATTEMPTS: Final = 5
 PASSKEY_ATTEMPTS: Final = 20
+# Whoever sets something up was shown what the answer depends on: the budget keeps the audit from filling, no more.
+ENROLMENT_ATTEMPTS: Final = 10
 
 # Whoever changes what proves them proves themselves anew, as OWASP's session management cheat sheet asks.
 FRESH_FOR: Final = timedelta(minutes=10)
@@ -159,6 +161,19 @@ class Passkey:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding a second factor.
+
+    Attributes:
+        is_first: the person had none.
+        has_new_codes: the recovery codes that came with it are theirs now; they had none.
+    """
+
+    is_first: bool
+    has_new_codes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How far somebody is with second factors.
 
@@ -276,13 +291,19 @@ def new_factor_id() -> str:
     return secrets.token_hex(16)
 
 
-def factor_budget(kind: BudgetKind, principal_id: str, window: timedelta) -> Budget:
-    """How often somebody's second factor may be tried; codes and passkeys apart, so that one cannot use up the other.
+def factor_budget(kind: BudgetKind, subject: str, window: timedelta) -> Budget:
+    """How often a second factor may be tried, or set up; each apart, so that one cannot use up the other.
 
     Args:
-        kind: code or passkey.
-        principal_id: whose.
+        kind: code, passkey or enrolment.
+        subject: whose; of an enrolment in which sign-in.
         window: counting starts anew this long after the latest attempt.
     """
-    attempts = CODE_ATTEMPTS if kind is BudgetKind.CODE else PASSKEY_ATTEMPTS
-    return Budget(kind, principal_id, attempts, window)
+    return Budget(kind, subject, _ATTEMPTS[kind], window)
+
+
+_ATTEMPTS: Final = {
+    BudgetKind.CODE: CODE_ATTEMPTS,
+    BudgetKind.PASSKEY: PASSKEY_ATTEMPTS,
+    BudgetKind.ENROLMENT: ENROLMENT_ATTEMPTS,
+}

@@ -27,7 +27,7 @@ from broker.core.second_factor import (
     read_code,
 )
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser, hash_token, new_session_token
-from broker.core.throttle import BudgetKind, ThrottleLimits
+from broker.core.throttle import Budget, BudgetKind, ThrottleLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,14 @@ def check_code(person: Person, typed: Secret, ports: SecondFactorPorts) -> Metho
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
-    _take(person, BudgetKind.CODE, ports)
+    budget = factor_budget(BudgetKind.CODE, person.principal.id, ports.throttle.window)
+    take_attempt(person, budget, ports)
     try:
         method = _code_method(person.principal.id, typed, ports)
     except SecondFactorRejected as refusal:
         record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=str(refusal.factor_cause))
         raise
-    return _succeeded(person, method, BudgetKind.CODE, ports)
+    return _succeeded(person, method, budget, ports)
 
 
 def passkey_question(person: Person, ports: SecondFactorPorts) -> str | None:
@@ -157,14 +158,15 @@ def check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> M
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
-    _take(person, BudgetKind.PASSKEY, ports)
+    budget = factor_budget(BudgetKind.PASSKEY, person.principal.id, ports.throttle.window)
+    take_attempt(person, budget, ports)
     try:
         _check_passkey(person, answer, ports)
     except SecondFactorRejected as refusal:
         reason = str(refusal.factor_cause)
         record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=reason, method=Method.PASSKEY)
         raise
-    return _succeeded(person, Method.PASSKEY, BudgetKind.PASSKEY, ports)
+    return _succeeded(person, Method.PASSKEY, budget, ports)
 
 
 def finish(
@@ -338,16 +340,22 @@ def record(
     )
 
 
-def _take(person: Person, kind: BudgetKind, ports: SecondFactorPorts) -> None:
-    budget = factor_budget(kind, person.principal.id, ports.throttle.window)
+def take_attempt(person: Person, budget: Budget, ports: SecondFactorPorts) -> None:
+    """Count an attempt before it is made.
+
+    Raises:
+        LoginThrottled: there is none left; recorded once a minute.
+        AuditUnavailable: it could not be recorded.
+        SessionsUnavailable: it could not be counted.
+    """
     now = ports.clock()
     held = ports.attempts.take(budget, person.principal.username, now)
     if held is None:
         return
     if held.unreported is not None:
-        reason = f"{kind} budget used up"
-        kind_of_event = EventKind.SECOND_FACTOR_THROTTLED
-        record(person, kind_of_event, ports, reason=reason, attempts=held.unreported, throttle_key=budget.key)
+        reason = f"{budget.kind} budget used up"
+        kind = EventKind.SECOND_FACTOR_THROTTLED
+        record(person, kind, ports, reason=reason, attempts=held.unreported, throttle_key=budget.key)
     raise LoginThrottled(held.until - now)
 
 
@@ -388,9 +396,9 @@ def _check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> 
     raise SecondFactorRejected(SecondFactorCause.UNKNOWN_PASSKEY)
 
 
-def _succeeded(person: Person, method: Method, kind: BudgetKind, ports: SecondFactorPorts) -> Method:
+def _succeeded(person: Person, method: Method, budget: Budget, ports: SecondFactorPorts) -> Method:
     record(person, EventKind.SECOND_FACTOR_SUCCEEDED, ports, method=method)
-    ports.attempts.forget([factor_budget(kind, person.principal.id, ports.throttle.window).key])
+    ports.attempts.forget([budget.key])
     return method
 
 

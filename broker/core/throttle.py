@@ -66,6 +66,7 @@ class BudgetKind(StrEnum):
     ADDRESS = "address"
     CODE = "code"
     PASSKEY = "passkey"
+    ENROLMENT = "enrolment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ class Budget:
 
     Attributes:
         kind: what the subject is.
-        subject: an immutable id (person, device, code, passkey), a keyed hash (a name that did not resolve), or an
-            address.
+        subject: an immutable id (person, device, code, passkey), a keyed hash (a name that did not resolve), an
+            address, or the digest of a sign-in's token (enrolment).
         attempts: wrong passwords that are let through.
         window: counting starts anew this long after the latest attempt, as directories do it; for an address after
             the first one, or a busy office would never start anew.

@@ -23,6 +23,7 @@ KIND_LABELS: Final[Mapping[EventKind, LazyString]] = {
     EventKind.SECOND_FACTOR_SUCCEEDED: lazy_gettext("Second step taken"),
     EventKind.SECOND_FACTOR_REJECTED: lazy_gettext("Second step refused"),
     EventKind.SECOND_FACTOR_THROTTLED: lazy_gettext("Second step held back"),
+    EventKind.SECOND_FACTOR_INTENDED: lazy_gettext("Setting up a second factor begun"),
     EventKind.SECOND_FACTOR_ENROLLED: lazy_gettext("Second factor added"),
     EventKind.SECOND_FACTOR_REMOVED: lazy_gettext("Second factor removed"),
     EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE: lazy_gettext("Recovery codes made"),

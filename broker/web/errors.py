@@ -171,7 +171,7 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
     errors.LoginThrottled: Answer(
         429,
         lazy_gettext("Too many attempts"),
-        lazy_gettext("After several failed sign-ins, no further one is taken for %(wait)s."),
+        lazy_gettext("After several failed attempts, no further one is taken for %(wait)s."),
         lazy_gettext("Wait and try again, or ask your administrator."),
     ),
     errors.CurrentPasswordWrong: Answer(

@@ -20,7 +20,7 @@ from broker.core.enrolment import (
     make_recovery_codes,
     remove,
 )
-from broker.core.errors import PageNotFound, SecondFactorAwaited, SecondFactorRejected
+from broker.core.errors import LoginThrottled, PageNotFound, SecondFactorAwaited, SecondFactorRejected
 from broker.core.second_factor import LONGEST_NAME, MOST_FACTORS, FactorKind, Mode
 from broker.core.second_step import Person, SecondFactorPorts, enrol_by
 from broker.web import access, errors
@@ -73,6 +73,7 @@ def totp() -> WerkzeugResponse:
     Raises:
         SecondFactorAwaited: there is a second factor, and it is not proved.
         ProofTooOld: the person has to prove themselves first.
+        NotSignedIn: the sign-in has ended meanwhile.
         Unavailable: the directory, the audit or the database did not answer.
     """
     person, ports = _somebody()
@@ -82,7 +83,7 @@ def totp() -> WerkzeugResponse:
     try:
         name, code = request.form.get("name", ""), Secret(request.form.get("code", ""))
         enrolled = enrol_totp(person, name, code, ports)
-    except SecondFactorRejected as refusal:
+    except (SecondFactorRejected, LoginThrottled) as refusal:
         errors.log_error(refusal)
         return errors.error_json(refusal) if errors.wants_json() else _totp_page(person, ports, refusal)
     return _after(enrolled)
@@ -96,6 +97,7 @@ def passkey() -> WerkzeugResponse:
         SecondFactorAwaited: there is a second factor, and it is not proved.
         ProofTooOld: the person has to prove themselves first.
         PageNotFound: browsers make no passkeys for the portal's address.
+        NotSignedIn: the sign-in has ended meanwhile.
         Unavailable: the directory, the audit or the database did not answer.
     """
     if not passkeys_offered():
@@ -107,7 +109,7 @@ def passkey() -> WerkzeugResponse:
     try:
         name, answer = request.form.get("name", ""), Secret(request.form.get("credential", ""))
         enrolled = enrol_passkey(person, name, answer, ports)
-    except SecondFactorRejected as refusal:
+    except (SecondFactorRejected, LoginThrottled) as refusal:
         errors.log_error(refusal)
         return errors.error_json(refusal) if errors.wants_json() else _passkey_page(person, ports, refusal)
     return _after(enrolled)
@@ -167,7 +169,9 @@ def _codes_page(codes: Sequence[Secret], target: str) -> str:
     return render_template("recovery_codes.html", codes=[code.reveal() for code in codes], next=target)
 
 
-def _totp_page(person: Person, ports: SecondFactorPorts, error: SecondFactorRejected | None = None) -> WerkzeugResponse:
+def _totp_page(
+    person: Person, ports: SecondFactorPorts, error: SecondFactorRejected | LoginThrottled | None = None
+) -> WerkzeugResponse:
     seed, uri = begin_totp(person, ports)
     text = seed.reveal()
     about = errors.shown(error) if error else None
@@ -181,11 +185,12 @@ def _totp_page(person: Person, ports: SecondFactorPorts, error: SecondFactorReje
         next=next_path(),
         reference=visit().reference_id,
     )
-    return make_response(page, about.status if about else 200)
+    response = make_response(page, about.status if about else 200)
+    return errors.with_retry(response, error) if error else response
 
 
 def _passkey_page(
-    person: Person, ports: SecondFactorPorts, error: SecondFactorRejected | None = None
+    person: Person, ports: SecondFactorPorts, error: SecondFactorRejected | LoginThrottled | None = None
 ) -> WerkzeugResponse:
     about = errors.shown(error) if error else None
     page = render_template(
@@ -197,7 +202,8 @@ def _passkey_page(
         next=next_path(),
         reference=visit().reference_id,
     )
-    return make_response(page, about.status if about else 200)
+    response = make_response(page, about.status if about else 200)
+    return errors.with_retry(response, error) if error else response
 
 
 def _typed_name(otherwise: str) -> str:

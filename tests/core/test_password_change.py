@@ -144,8 +144,8 @@ def test_of_whoever_has_a_second_factor_the_password_alone_changes_nothing(
     session: SignInSession | None, kind: type[BrokerError] | None, *, proved: bool
 ) -> None:
     around = outside(LoginCause.MUST_CHANGE_PASSWORD)
-    owner = HANAKO.principal.id
-    around.factors.add(Factor("key", owner, FactorKind.PASSKEY, "Key", NOW), Passkey(b"k", b"cose", 0), only_first=True)
+    key = Factor("key", HANAKO.principal.id, FactorKind.PASSKEY, "Key", NOW)
+    around.factors.enrolled["key"] = key, Passkey(b"k", b"cose", 0)
     if kind is None:
         change(around, session=session, proved=proved)
         assert around.directory.people[0].password == NEW

@@ -22,6 +22,7 @@ from broker.core.enrolment import (
 from broker.core.errors import (
     AuditUnavailable,
     LoginThrottled,
+    NotSignedIn,
     ProofTooOld,
     SecondFactorAwaited,
     SecondFactorCause,
@@ -31,10 +32,12 @@ from broker.core.errors import (
 from broker.core.issuance import issue
 from broker.core.login import LoginAttempt, log_in
 from broker.core.second_factor import (
+    ENROLMENT_ATTEMPTS,
     FRESH_FOR,
     MOST_FACTORS,
     NO_GRACE,
     PASSKEY_ATTEMPTS,
+    TOTP_STEP,
     Factor,
     FactorKind,
     Method,
@@ -62,11 +65,9 @@ class Scene:
         self.outside.sessions.create(self.session, self.outside.limits)
         self.seed = self.ports.totp.new_seed()
         if app:
-            self.outside.factors.add(factor("app", FactorKind.TOTP), TotpSeed(self.seed, 0), only_first=False)
+            self.outside.factors.enrolled["app"] = factor("app", FactorKind.TOTP), TotpSeed(self.seed, 0)
         if key:
-            self.outside.factors.add(
-                factor("key", FactorKind.PASSKEY), Passkey(b"\0\0\0", b"cose", 0), only_first=False
-            )
+            self.outside.factors.enrolled["key"] = factor("key", FactorKind.PASSKEY), Passkey(b"\0\0\0", b"cose", 0)
         self.outside.calls.clear()
 
     @property
@@ -242,7 +243,8 @@ def test_an_app_is_set_up_by_its_code_and_recorded_first() -> None:
     for wrong in ("000000", "AAAA-AAAA-AAAA", "x"):
         with pytest.raises(SecondFactorRejected):
             enrol_totp(scene.person, "Phone", Secret(wrong), scene.ports)
-    scene.outside.failures["audit second_factor.enrolled"] = AuditUnavailable("full")
+    assert scene.recorded == [EventKind.SECOND_FACTOR_REJECTED] * 4
+    scene.outside.failures["audit second_factor.intended"] = AuditUnavailable("full")
     with pytest.raises(AuditUnavailable):
         enrol_totp(scene.person, "Phone", scene.code, scene.ports)
     assert scene.outside.factors.enrolled == {}
@@ -252,11 +254,84 @@ def test_an_app_is_set_up_by_its_code_and_recorded_first() -> None:
     enrolled = enrol_totp(scene.person, " Phone ", scene.code, scene.ports)
     assert (enrolled.factor.name, len(enrolled.recovery_codes)) == ("Phone", 10)
     assert enrolled.proof.token is not None
-    assert scene.recorded[-3:] == [
+    assert scene.recorded[-4:] == [
+        EventKind.SECOND_FACTOR_INTENDED,
         EventKind.SECOND_FACTOR_ENROLLED,
         EventKind.SECOND_FACTOR_RECOVERY_CODES_MADE,
         EventKind.LOGIN_SUCCEEDED,
     ]
+
+
+@pytest.mark.parametrize("failing", ["second_factor.enrolled", "second_factor.recovery_codes_made", "login.succeeded"])
+def test_an_enrolment_that_is_broken_off_leaves_a_factor_with_codes_and_its_intent_or_nothing(failing: str) -> None:
+    scene = Scene(waits=True)
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    scene.outside.failures[f"audit {failing}"] = AuditUnavailable("full")
+    with pytest.raises(AuditUnavailable):
+        enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+
+    assert EventKind.SECOND_FACTOR_INTENDED in scene.recorded
+    assert len(scene.outside.factors.enrolled) == 1
+    assert len(scene.outside.factors.codes) == 10
+    assert [one.awaits_second_factor for one in scene.outside.sessions.kept.values()] == [True]
+    # The app works, and nobody has seen the codes: the owner makes others.
+    scene.outside.failures.clear()
+    scene.outside.clock.advance(TOTP_STEP)
+    proof = prove_code(scene.person, scene.code, scene.ports, trust=False)
+    person = replace(scene.person, session=proof.session)
+    check_may_change(person, scene.ports, "/back")
+    assert len(make_recovery_codes(person, scene.ports)) == 10
+
+
+def test_whoever_has_used_up_the_recovery_codes_is_given_others_with_a_further_factor() -> None:
+    scene = Scene(key=True)
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    assert len(enrol_totp(scene.person, "Phone", scene.code, scene.ports).recovery_codes) == 10
+    scene.outside.clock.advance(TOTP_STEP)
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    assert enrol_totp(scene.person, "Other", scene.code, scene.ports).recovery_codes == ()
+
+
+def test_the_eleventh_factor_is_recorded_as_refused() -> None:
+    scene = Scene()
+    for number in range(MOST_FACTORS):
+        name = f"key-{number}"
+        scene.outside.factors.enrolled[name] = factor(name, FactorKind.PASSKEY), Passkey(name.encode(), b"cose", 0)
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    with pytest.raises(SecondFactorRejected) as refused:
+        enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+    assert cause(refused) is SecondFactorCause.TOO_MANY
+    assert scene.recorded == [EventKind.SECOND_FACTOR_INTENDED, EventKind.SECOND_FACTOR_REJECTED]
+    last = scene.outside.audit.events[-1]
+    assert (last.reason, last.second_factor) == ("enrolment: too-many", "totp")
+
+
+def test_what_is_set_up_in_a_sign_in_that_ends_meanwhile_is_recorded_as_refused() -> None:
+    scene = Scene()
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    scene.outside.sessions.end_all(ID)
+    with pytest.raises(NotSignedIn):
+        enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+    assert scene.outside.factors.enrolled == {}
+    assert scene.outside.audit.events[-1].reason == "enrolment: signed-out"
+
+
+def test_set_up_codes_are_held_back_in_that_sign_in_alone() -> None:
+    scene = Scene()
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    for _ in range(ENROLMENT_ATTEMPTS):
+        with pytest.raises(SecondFactorRejected):
+            enrol_totp(scene.person, "Phone", Secret("000000"), scene.ports)
+    for _ in range(2):
+        with pytest.raises(LoginThrottled):
+            enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+    assert scene.recorded.count(EventKind.SECOND_FACTOR_REJECTED) == ENROLMENT_ATTEMPTS
+    assert scene.recorded.count(EventKind.SECOND_FACTOR_THROTTLED) == 1
+    scene.session = replace(scene.session, token_hash="1" * 64)
+    scene.outside.sessions.create(scene.session, scene.outside.limits)
+    scene.seed, _ = begin_totp(scene.person, scene.ports)
+    enrol_totp(scene.person, "Phone", scene.code, scene.ports)
+    assert f"enrolment:{'1' * 64}" not in scene.outside.attempts.counted
 
 
 def test_of_two_answers_to_one_seed_at_once_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +346,12 @@ def test_of_two_answers_to_one_seed_at_once_one_is_taken(monkeypatch: pytest.Mon
 def test_a_sign_in_that_waits_sets_up_nothing_beside_what_is_there() -> None:
     scene = Scene(waits=True)
     scene.seed, _ = begin_totp(scene.person, scene.ports)
-    scene.outside.factors.add(factor("key", FactorKind.PASSKEY), Passkey(b"k", b"cose", 0), only_first=True)
+    scene.outside.factors.enrolled["key"] = factor("key", FactorKind.PASSKEY), Passkey(b"k", b"cose", 0)
     with pytest.raises(SecondFactorRejected) as refused:
         enrol_totp(scene.person, "Phone", scene.code, scene.ports)
     assert cause(refused) is SecondFactorCause.ENROLLED_MEANWHILE
-    assert scene.recorded == []
+    assert scene.recorded == [EventKind.SECOND_FACTOR_INTENDED, EventKind.SECOND_FACTOR_REJECTED]
+    assert scene.outside.audit.events[-1].reason == "enrolment: enrolled-meanwhile"
 
 
 def test_a_passkey_is_set_up_by_an_answer_to_its_own_challenge() -> None:

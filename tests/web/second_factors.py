@@ -23,7 +23,7 @@ def give_app(world: World, person: Person, *, name: str = "Phone") -> Secret:
     seed = world.totp.new_seed()
     owner = person.principal.id
     factor = Factor(f"app-of-{person.principal.username}", owner, FactorKind.TOTP, name, world.clock())
-    world.factors.add(factor, TotpSeed(seed, last_step=0), only_first=False)
+    world.factors.enrolled[factor.id] = factor, TotpSeed(seed, last_step=0)
     code = RECOVERY_CODE.replace("-", "")
     world.factors.replace_recovery_codes(owner, [hash_recovery_code(b"r" * 32, owner, code)])
     return seed
@@ -33,7 +33,7 @@ def give_passkey(world: World, person: Person, *, name: str = "Blue key", number
     """Set up a passkey that nobody holds."""
     owner = person.principal.id
     factor = Factor(f"key-{number}-of-{person.principal.username}", owner, FactorKind.PASSKEY, name, world.clock())
-    world.factors.add(factor, Passkey(f"{owner}{number}".encode(), b"cose", 0), only_first=False)
+    world.factors.enrolled[factor.id] = factor, Passkey(f"{owner}{number}".encode(), b"cose", 0)
 
 
 def code_now(world: World, seed: Secret, *, steps: int = 0) -> str:

@@ -14,7 +14,7 @@ from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
 from broker.core.principal import Principal
-from broker.core.second_factor import CODE_ATTEMPTS, TOTP_STEP, Mode, Standing
+from broker.core.second_factor import CODE_ATTEMPTS, ENROLMENT_ATTEMPTS, TOTP_STEP, Mode, Standing
 from broker.core.sessions import UNFINISHED_FOR, hash_token
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
@@ -323,12 +323,28 @@ def test_of_two_sign_ins_that_have_to_set_one_up_the_second_has_to_prove_that_of
     assert [factor.name for factor in world.factors.factors(KEN.principal.id)] == ["My phone"]
 
 
+def test_wrong_codes_while_setting_up_are_recorded_and_held_back_in_that_sign_in(world: World) -> None:
+    browser = signed_in(world, HANAKO)
+    for _ in range(ENROLMENT_ATTEMPTS):
+        assert enrol_app(browser, world, code="000000").status_code == 400
+    held = enrol_app(browser, world)
+    assert held.status_code == 429
+    assert int(held.headers["Retry-After"]) > 0
+    assert kinds(world).count(EventKind.SECOND_FACTOR_REJECTED) == ENROLMENT_ATTEMPTS
+    last = world.audit.events[-1]
+    assert (last.kind, last.reason) == (EventKind.SECOND_FACTOR_THROTTLED, "enrolment budget used up")
+    again = signed_in(world, HANAKO)
+    assert enrol_app(again, world).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb"])
 def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None:
     browser = signed_in(world, HANAKO)
 
     assert enrol_app(browser, world, name=name).status_code == 400
     assert world.factors.enrolled == {}
+    refused = world.audit.events[-1]
+    assert (refused.reason, refused.second_factor) == ("enrolment: name-unusable", "totp")
 
 
 def test_a_further_one_and_a_removal_ask_for_the_second_step_again(world: World) -> None:

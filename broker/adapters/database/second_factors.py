@@ -16,11 +16,22 @@ from broker.adapters.database.tables import (
     second_factor,
     second_factor_asked,
     second_factor_ceremony,
+    sign_in_session,
     trusted_browser,
 )
 from broker.core.credentials import Secret
-from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, Standing, TotpSeed
+from broker.core.errors import NotSignedIn, SecondFactorCause, SecondFactorRejected, SessionsUnavailable
+from broker.core.second_factor import (
+    MOST_FACTORS,
+    NO_GRACE,
+    Added,
+    Ceremony,
+    Factor,
+    FactorKind,
+    Passkey,
+    Standing,
+    TotpSeed,
+)
 
 # Each new row removes up to so many that have run out: the tables cannot grow.
 _MOST_PURGED: Final = 100
@@ -84,10 +95,19 @@ class SqlSecondFactors:
             rows = connection.execute(_of(principal_id).where(_KEPT.kind == FactorKind.PASSKEY)).all()
         return {row.id: Passkey(row.credential_id, row.public_key, row.sign_count) for row in rows}
 
-    def add(self, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> None:
-        """Enrol something, in one transaction with looking at what there is.
+    def add(
+        self,
+        factor: Factor,
+        credential: TotpSeed | Passkey,
+        *,
+        token_hash: str,
+        only_first: bool,
+        recovery_hashes: Sequence[str],
+    ) -> Added:
+        """Enrol something, in one transaction with all that this depends on and brings along.
 
         Raises:
+            NotSignedIn: the sign-in has ended meanwhile.
             SecondFactorRejected: the person has something meanwhile, or too much; or the passkey is enrolled already.
             SessionsUnavailable: no answer.
         """
@@ -112,6 +132,8 @@ class SqlSecondFactors:
         with self._database.transaction(SessionsUnavailable) as connection:
             # Of two enrolments of one person at once the second sees the first.
             _lock_person(connection, owner, factor.created_at)
+            if connection.execute(_sign_in(token_hash, owner)).first() is None:
+                raise NotSignedIn
             there = connection.execute(select(func.count()).where(_KEPT.principal_id == owner)).scalar_one()
             if only_first and there:
                 raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
@@ -121,6 +143,10 @@ class SqlSecondFactors:
             made = dialect.insert(second_factor).values(values).on_conflict_do_nothing().returning(_KEPT.id)
             if connection.execute(made).first() is None:
                 raise SecondFactorRejected(SecondFactorCause.ENROLLED_MEANWHILE)
+            has_none = connection.execute(_recovery_codes_left(owner)).scalar_one() == 0
+            if has_none:
+                _add_recovery_codes(connection, owner, recovery_hashes)
+        return Added(is_first=there == 0, has_new_codes=has_none)
 
     def use_code(self, factor_id: str, step: int, now: datetime) -> bool:
         """Take a code of that step, unless one of it or of a later one was taken.
@@ -171,9 +197,7 @@ class SqlSecondFactors:
         with self._database.transaction(SessionsUnavailable) as connection:
             connection.execute(delete(trusted_browser).where(trusted_browser.c.principal_id == principal_id))
             connection.execute(delete(recovery_code).where(recovery_code.c.principal_id == principal_id))
-            connection.execute(
-                insert(recovery_code), [{"principal_id": principal_id, "code_hash": one} for one in hashes]
-            )
+            _add_recovery_codes(connection, principal_id, hashes)
 
     def recovery_codes_left(self, principal_id: str) -> int:
         """How many are left.
@@ -181,9 +205,8 @@ class SqlSecondFactors:
         Raises:
             SessionsUnavailable: no answer.
         """
-        statement = select(func.count()).where(recovery_code.c.principal_id == principal_id)
         with self._database.reading(SessionsUnavailable) as connection:
-            left: int = connection.execute(statement).scalar_one()
+            left: int = connection.execute(_recovery_codes_left(principal_id)).scalar_one()
         return left
 
     def use_recovery_code(self, principal_id: str, code_hash: str) -> bool:
@@ -305,6 +328,19 @@ def _factor(row: Row[Any]) -> Factor:
         created_at=row.created_at,
         last_used_at=row.last_used_at,
     )
+
+
+def _sign_in(token_hash: str, principal_id: str) -> Select[Any]:
+    kept = sign_in_session.c
+    return select(kept.token_hash).where(kept.token_hash == token_hash, kept.principal_id == principal_id)
+
+
+def _recovery_codes_left(principal_id: str) -> Select[Any]:
+    return select(func.count()).where(recovery_code.c.principal_id == principal_id)
+
+
+def _add_recovery_codes(connection: Connection, principal_id: str, hashes: Sequence[str]) -> None:
+    connection.execute(insert(recovery_code), [{"principal_id": principal_id, "code_hash": one} for one in hashes])
 
 
 def _lock_person(connection: Connection, principal_id: str, now: datetime) -> datetime:

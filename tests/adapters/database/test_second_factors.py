@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import select, text
@@ -15,26 +16,47 @@ from broker.adapters.database.second_factors import SqlSecondFactors
 from broker.adapters.database.sessions import SqlSessions
 from broker.adapters.database.tables import metadata
 from broker.core.credentials import Secret
-from broker.core.errors import SecondFactorCause, SecondFactorRejected, SessionsUnavailable
+from broker.core.errors import NotSignedIn, SecondFactorCause, SecondFactorRejected, SessionsUnavailable
 from broker.core.ports import SecondFactors, Sessions
-from broker.core.second_factor import MOST_FACTORS, NO_GRACE, Ceremony, Factor, FactorKind, Passkey, Standing, TotpSeed
-from broker.core.sessions import TrustedBrowser
+from broker.core.second_factor import (
+    MOST_FACTORS,
+    NO_GRACE,
+    Added,
+    Ceremony,
+    Factor,
+    FactorKind,
+    Passkey,
+    Standing,
+    TotpSeed,
+)
+from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
 from tests.adapters.database.events import NOON
 from tests.fakes import MemorySecondFactors, MemorySessions
 
 KEY = b"k" * 32
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 LATER = NOON + timedelta(minutes=5)
+LIMITS = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
+
+
+AnySessions = TypeVar("AnySessions", bound=Sessions)
+
+
+def signed_in(sessions: AnySessions) -> AnySessions:
+    """With a sign-in of everybody who enrols something."""
+    for owner in ("HANA", "KEN"):
+        sessions.create(SignInSession(f"s-{owner}", owner, NOON, NOON), LIMITS)
+    return sessions
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "memory"])
 def stores(request: pytest.FixtureRequest) -> Iterator[tuple[SecondFactors, Sessions]]:
     if request.param == "memory":
-        sessions = MemorySessions()
+        sessions = signed_in(MemorySessions())
         yield MemorySecondFactors(sessions=sessions), sessions
         return
     database = Database(request.getfixturevalue(f"{request.param}_url"))
-    yield SqlSecondFactors(database, KEY), SqlSessions(database)
+    yield SqlSecondFactors(database, KEY), signed_in(SqlSessions(database))
     database.dispose()
 
 
@@ -51,6 +73,7 @@ def sessions(stores: tuple[SecondFactors, Sessions]) -> Sessions:
 
 @pytest.fixture
 def sql_store(database: Database) -> SqlSecondFactors:
+    signed_in(SqlSessions(database))
     return SqlSecondFactors(database, KEY)
 
 
@@ -70,20 +93,32 @@ def passkey(number: int = 1, count: int = 0) -> Passkey:
     return Passkey(bytes([0, 255, number]), b"\x00cose\xff", count)
 
 
+def enrol(
+    store: SecondFactors,
+    factor: Factor,
+    credential: TotpSeed | Passkey,
+    *,
+    only_first: bool,
+    codes: Sequence[str] = "r",
+) -> Added:
+    token_hash = f"s-{factor.principal_id}"
+    return store.add(factor, credential, token_hash=token_hash, only_first=only_first, recovery_hashes=codes)
+
+
 def trusted(owner: str = "HANA") -> TrustedBrowser:
     return TrustedBrowser(f"t-{owner}", owner, NOON, LATER, "192.0.2.7", "Firefox")
 
 
 def cause_of(store: SecondFactors, factor: Factor, credential: TotpSeed | Passkey, *, only_first: bool) -> str:
     with pytest.raises(SecondFactorRejected) as refused:
-        store.add(factor, credential, only_first=only_first)
+        enrol(store, factor, credential, only_first=only_first)
     return refused.value.factor_cause
 
 
 def test_what_was_enrolled_comes_back_the_oldest_first_with_its_credential(store: SecondFactors) -> None:
-    store.add(key(), passkey(count=7), only_first=False)
-    store.add(app(), seed(), only_first=False)
-    store.add(app(2, owner="KEN"), seed(), only_first=True)
+    enrol(store, key(), passkey(count=7), only_first=False)
+    enrol(store, app(), seed(), only_first=False)
+    enrol(store, app(2, owner="KEN"), seed(), only_first=True)
 
     assert store.factors("HANA") == [app(), key()]
     assert store.seeds("HANA")["app-1"].seed.reveal() == SEED
@@ -94,25 +129,55 @@ def test_what_was_enrolled_comes_back_the_oldest_first_with_its_credential(store
 
 
 def test_the_first_enrolment_of_an_unfinished_sign_in_is_refused_where_something_is_there(store: SecondFactors) -> None:
-    store.add(app(), seed(), only_first=True)
+    enrol(store, app(), seed(), only_first=True)
     assert cause_of(store, app(2), seed(), only_first=True) == SecondFactorCause.ENROLLED_MEANWHILE
     assert store.factors("HANA") == [app()]
 
 
+def test_recovery_codes_come_with_a_factor_in_one_step_for_whoever_has_none(store: SecondFactors) -> None:
+    assert enrol(store, app(), seed(), only_first=True, codes=["a", "b"]) == Added(is_first=True, has_new_codes=True)
+    assert enrol(store, key(), passkey(), only_first=False, codes=["c"]) == Added(is_first=False, has_new_codes=False)
+    assert not store.use_recovery_code("HANA", "c")
+    assert store.use_recovery_code("HANA", "a")
+    assert store.use_recovery_code("HANA", "b")
+    again = enrol(store, key(2), passkey(2), only_first=False, codes=["d"])
+    assert again == Added(is_first=False, has_new_codes=True)
+    assert store.recovery_codes_left("HANA") == 1
+
+
+def test_what_fails_half_way_leaves_neither_factor_nor_codes(sql_store: SqlSecondFactors) -> None:
+    # Twice the same: the database takes the factor and the first code, and then fails.
+    with pytest.raises(SessionsUnavailable):
+        enrol(sql_store, app(), seed(), only_first=True, codes=["a", "a"])
+    assert sql_store.factors("HANA") == []
+    assert sql_store.recovery_codes_left("HANA") == 0
+    assert enrol(sql_store, app(), seed(), only_first=True).has_new_codes
+
+
+def test_a_sign_in_that_has_ended_enrols_nothing(store: SecondFactors, sessions: Sessions) -> None:
+    sessions.end("s-HANA")
+    with pytest.raises(NotSignedIn):
+        enrol(store, app(), seed(), only_first=True)
+    with pytest.raises(NotSignedIn):
+        store.add(app(), seed(), token_hash="s-KEN", only_first=True, recovery_hashes=["a"])
+    assert store.factors("HANA") == []
+    assert store.recovery_codes_left("HANA") == 0
+
+
 def test_the_same_passkey_is_not_enrolled_twice_for_anybody(store: SecondFactors) -> None:
-    store.add(key(), passkey(), only_first=False)
+    enrol(store, key(), passkey(), only_first=False)
     assert cause_of(store, key(2, "KEN"), passkey(), only_first=False) == SecondFactorCause.ENROLLED_MEANWHILE
     assert store.factors("KEN") == []
 
 
 def test_nobody_enrols_without_end(store: SecondFactors) -> None:
     for number in range(MOST_FACTORS):
-        store.add(key(number), passkey(number), only_first=False)
+        enrol(store, key(number), passkey(number), only_first=False)
     assert cause_of(store, key(99), passkey(99), only_first=False) == SecondFactorCause.TOO_MANY
 
 
 def test_a_code_is_taken_once_and_none_before_it_afterwards(store: SecondFactors) -> None:
-    store.add(app(), seed(100), only_first=True)
+    enrol(store, app(), seed(100), only_first=True)
 
     assert not store.use_code("app-1", 100, LATER)
     assert store.use_code("app-1", 102, LATER)
@@ -122,7 +187,7 @@ def test_a_code_is_taken_once_and_none_before_it_afterwards(store: SecondFactors
 
 
 def test_a_passkey_changes_its_count_only_from_the_one_it_was_read_with(store: SecondFactors) -> None:
-    store.add(key(), passkey(count=3), only_first=True)
+    enrol(store, key(), passkey(count=3), only_first=True)
 
     assert store.use_passkey("key-1", passkey(count=3), 4, LATER)
     assert not store.use_passkey("key-1", passkey(count=3), 5, LATER)
@@ -154,8 +219,8 @@ def test_new_recovery_codes_forget_the_browsers_that_were_trusted(store: SecondF
 def test_a_factor_is_removed_by_its_owner_alone_and_the_recovery_codes_go_with_the_last(
     store: SecondFactors, sessions: Sessions
 ) -> None:
-    store.add(app(), seed(), only_first=True)
-    store.add(key(), passkey(), only_first=False)
+    enrol(store, app(), seed(), only_first=True)
+    enrol(store, key(), passkey(), only_first=False)
     store.replace_recovery_codes("HANA", ["a"])
     sessions.trust(trusted())
 
@@ -179,8 +244,8 @@ def test_how_far_somebody_is_takes_one_small_question(store: SecondFactors) -> N
     assert store.standing("HANA") == Standing(enrolled=False, first_asked_at=None)
     store.first_asked("HANA", NOON)
     assert store.standing("HANA") == Standing(enrolled=False, first_asked_at=NOON)
-    store.add(app(), seed(), only_first=True)
-    store.add(key(), passkey(), only_first=False)
+    enrol(store, app(), seed(), only_first=True)
+    enrol(store, key(), passkey(), only_first=False)
     assert store.standing("HANA") == Standing(enrolled=True, first_asked_at=NOON)
     assert store.standing("KEN") == Standing(enrolled=False, first_asked_at=None)
 
@@ -188,8 +253,8 @@ def test_how_far_somebody_is_takes_one_small_question(store: SecondFactors) -> N
 def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors, sessions: Sessions) -> None:
     for owner in ("HANA", "KEN"):
         number = len(owner)
-        store.add(app(number, owner), seed(), only_first=True)
-        store.add(key(number, owner), passkey(number), only_first=False)
+        enrol(store, app(number, owner), seed(), only_first=True)
+        enrol(store, key(number, owner), passkey(number), only_first=False)
         store.replace_recovery_codes(owner, ["a"])
         sessions.trust(trusted(owner))
 
@@ -227,7 +292,7 @@ def together(times: int, call: object) -> list[object]:
 
 
 def test_of_many_uses_of_one_code_at_once_one_is_taken(sql_store: SqlSecondFactors) -> None:
-    sql_store.add(app(), seed(), only_first=True)
+    enrol(sql_store, app(), seed(), only_first=True)
     sql_store.replace_recovery_codes("HANA", ["a"])
 
     assert sum(map(bool, together(8, lambda: sql_store.use_code("app-1", 101, NOON)))) == 1
@@ -237,31 +302,32 @@ def test_of_many_uses_of_one_code_at_once_one_is_taken(sql_store: SqlSecondFacto
 def test_of_many_first_enrolments_at_once_one_is_made(sql_store: SqlSecondFactors) -> None:
     numbers = iter(range(8))
 
-    def enrol() -> bool:
+    def first() -> bool:
         number = next(numbers)
         try:
-            sql_store.add(key(number), passkey(number), only_first=True)
+            enrol(sql_store, key(number), passkey(number), only_first=True)
         except SecondFactorRejected:
             return False
         return True
 
-    assert sum(map(bool, together(8, enrol))) == 1
+    assert sum(map(bool, together(8, first))) == 1
     assert len(sql_store.factors("HANA")) == 1
 
 
 def test_no_table_holds_a_seed_or_a_challenge_in_clear(database: Database, sql_store: SqlSecondFactors) -> None:
-    sql_store.add(app(), seed(), only_first=True)
+    enrol(sql_store, app(), seed(), only_first=True)
     sql_store.begin("t", Ceremony.ENROL_TOTP, Secret("JBSWY3DPPENDING"), LATER, NOON)
 
     with database.reading(SessionsUnavailable) as connection:
         kept = [repr(row) for table in metadata.tables.values() for row in connection.execute(select(table))]
-    assert len(kept) == 3
+    assert len(kept) == 6
     assert "JBSWY3DP" not in "".join(kept)
 
 
 def test_a_seed_is_read_only_in_its_own_row_and_under_its_own_key(database: Database) -> None:
     store = SqlSecondFactors(database, KEY)
-    store.add(app(), seed(), only_first=True)
+    signed_in(SqlSessions(database))
+    enrol(store, app(), seed(), only_first=True)
 
     with pytest.raises(SessionsUnavailable, match=r"seed app-1 of HANA cannot be decrypted.*secret_file"):
         SqlSecondFactors(database, b"o" * 32).seeds("HANA")
