@@ -392,6 +392,13 @@ class MemorySessions:
                 del self.kept[token_hash]
         self.kept[session.token_hash] = session
 
+    def exchange(self, token_hash: str, session: SignInSession, limits: SessionLimits) -> bool:
+        self._check()
+        if self.kept.pop(token_hash, None) is None:
+            return False
+        self.create(session, limits)
+        return True
+
     def find(self, token_hash: str) -> SignInSession | None:
         self._check()
         return self.kept.get(token_hash)
@@ -817,7 +824,7 @@ class MemorySecondFactors:
         for factor in theirs:
             del self.enrolled[factor.id]
         self.codes = {code for code in self.codes if code[0] != principal_id}
-        self.sessions.distrust_others(principal_id, None)
+        self.sessions.end_all(principal_id)
         self.asked[principal_id] = NO_GRACE
         return len(theirs)
 

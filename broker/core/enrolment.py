@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
 from broker.core.errors import NotSignedIn, ProofTooOld, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
+from broker.core.principal import Principal
 from broker.core.second_factor import (
     Ceremony,
     Factor,
@@ -190,6 +191,28 @@ def remove(person: Person, factor_id: str, ports: SecondFactorPorts) -> None:
         if factor.id == factor_id:
             record(person, EventKind.SECOND_FACTOR_REMOVED, ports, method=factor.kind, reason=f"factor {factor.id}")
             ports.factors.remove(person.principal.id, factor_id)
+
+
+def reset(administrator: Person, target: Principal, ports: SecondFactorPorts) -> None:
+    """Forget everything that somebody has set up, and end their sign-ins: the only way in without any of it.
+
+    Args:
+        administrator: who does it, and may, see :func:`check_may_change`.
+        target: whose it is, read just now.
+        ports: what it needs.
+
+    Raises:
+        AuditUnavailable: it could not be recorded; then nothing is reset.
+        SessionsUnavailable: no answer.
+    """
+    by = administrator.principal
+    why = f"second factors reset by {by.username} ({by.id})"
+    # Under both names: whoever looks for either finds who did what to whom.
+    reason = f"of {target.username} ({target.id})"
+    record(administrator, EventKind.ADMIN_SECOND_FACTORS_RESET, ports, reason=reason)
+    record(replace(administrator, principal=target), EventKind.SECOND_FACTOR_REMOVED, ports, reason=why)
+    record(replace(administrator, principal=target), EventKind.SESSION_ENDED, ports, reason=why)
+    ports.factors.reset(target.id)
 
 
 def _factor(person: Person, kind: FactorKind, name: str, ports: SecondFactorPorts) -> Factor:

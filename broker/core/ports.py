@@ -354,6 +354,13 @@ class Sessions(Protocol):
     def note_new_password(self, token_hash: str) -> None:
         """Note that the password of its person has not run out any more; nothing happens when there is no session."""
 
+    def exchange(self, token_hash: str, session: SignInSession, limits: SessionLimits) -> bool:
+        """Keep a new session in place of that one, in one step.
+
+        Returns:
+            Whether there was that one still; otherwise there is none now.
+        """
+
     def end(self, token_hash: str) -> None:
         """Forget a session; nothing happens when there is none."""
 
@@ -573,7 +580,9 @@ class SecondFactors(Protocol):
         """When somebody was first asked to enrol: now, if never before."""
 
     def reset(self, principal_id: str) -> int:
-        """Forget everything that somebody enrolled and every trusted browser, and end their grace.
+        """Forget everything that somebody enrolled, every browser they trusted and every sign-in, and end their grace.
+
+        In one step: a request that is under way in one of those sign-ins enrols nothing after it.
 
         Returns:
             How many factors there were.

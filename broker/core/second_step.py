@@ -9,7 +9,7 @@ from datetime import datetime
 
 from broker.core.audit import AuditEvent, EventKind, Origin
 from broker.core.credentials import Secret
-from broker.core.errors import LoginThrottled, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
+from broker.core.errors import LoginThrottled, NotSignedIn, SecondFactorAwaited, SecondFactorCause, SecondFactorRejected
 from broker.core.ports import Attempts, AuditLog, Clock, Passkeys, SecondFactors, Sessions, TotpCodes
 from broker.core.principal import Principal
 from broker.core.second_factor import (
@@ -181,6 +181,7 @@ def finish(
         trusted: the browser, where it is trusted from now on.
 
     Raises:
+        NotSignedIn: the sign-in has ended meanwhile; recorded.
         AuditUnavailable: it could not be recorded; then the sign-in is not finished.
         SessionsUnavailable: no answer.
     """
@@ -198,8 +199,10 @@ def finish(
     record(person, EventKind.LOGIN_SUCCEEDED, ports, method=method)
     token = new_session_token()
     session = replace(session, token_hash=hash_token(token), last_seen_at=now)
-    ports.sessions.end(person.session.token_hash)
-    ports.sessions.create(session, ports.limits)
+    # Whoever was signed out everywhere meanwhile, or reset for a lost device, does not come in with it.
+    if not ports.sessions.exchange(person.session.token_hash, session, ports.limits):
+        record(person, EventKind.LOGIN_REJECTED, ports, method=method, reason="signed out meanwhile")
+        raise NotSignedIn
     return session, token
 
 

@@ -18,6 +18,7 @@ from broker.core.enrolment import (
     enrol_totp,
     make_recovery_codes,
     remove,
+    reset,
 )
 from broker.core.errors import (
     AuditUnavailable,
@@ -48,7 +49,7 @@ from broker.core.second_factor import (
 )
 from broker.core.second_step import Person, SecondFactorPorts, passkey_question, prove_code, prove_passkey
 from broker.core.sessions import SignInSession
-from tests.core.examples import NOW, entitlement
+from tests.core.examples import NOW, entitlement, person
 from tests.core.ports_in_memory import HANAKO, ORIGIN, Outside, request
 
 ID = HANAKO.principal.id
@@ -100,8 +101,7 @@ def test_a_proof_is_recorded_before_the_sign_in_is_finished() -> None:
         "audit second_factor.succeeded",
         "attempts.forget",
         "audit login.succeeded",
-        "sessions.end",
-        "sessions.create",
+        "sessions.exchange",
     ]
     assert proof.token is not None
     assert proof.session.second_factor is Method.TOTP
@@ -116,6 +116,28 @@ def test_a_proof_that_cannot_be_recorded_finishes_nothing(failing: str) -> None:
     with pytest.raises(AuditUnavailable):
         prove_code(scene.person, scene.code, scene.ports, trust=False)
     assert list(scene.outside.sessions.kept.values()) == [scene.session]
+
+
+def test_a_sign_in_that_ended_while_its_second_factor_was_proved_is_not_finished() -> None:
+    scene = Scene(waits=True, app=True)
+    scene.outside.sessions.end_all(ID)
+    with pytest.raises(NotSignedIn):
+        prove_code(scene.person, scene.code, scene.ports, trust=False)
+    assert scene.outside.sessions.kept == {}
+    assert scene.recorded[-2:] == [EventKind.LOGIN_SUCCEEDED, EventKind.LOGIN_REJECTED]
+
+
+def test_a_reset_is_recorded_for_both_before_it_is_done() -> None:
+    scene = Scene(app=True)
+    scene.outside.failures["audit session.ended"] = AuditUnavailable("full")
+    administrator = Person(person(9, "ada"), scene.session, ORIGIN)
+    with pytest.raises(AuditUnavailable):
+        reset(administrator, HANAKO.principal, scene.ports)
+    assert list(scene.outside.factors.enrolled) == ["app"]
+    scene.outside.failures.clear()
+    reset(administrator, HANAKO.principal, scene.ports)
+    assert scene.outside.factors.enrolled == {}
+    assert scene.outside.sessions.kept == {}
 
 
 def test_a_proof_within_a_whole_sign_in_is_noted_and_keeps_its_token() -> None:

@@ -402,6 +402,11 @@ def second_factors_that_were_lost(world: World, browser: Browser) -> TestRespons
     return browser.get("/admin/second-factors?username=hanako&reset")
 
 
+def a_reset_of_somebody_who_is_gone(_world: World, browser: Browser) -> TestResponse:
+    browser.sign_in(ADA)
+    return browser.post("/admin/second-factors/reset", {"principal_id": "A" * 26})
+
+
 PAGES: tuple[Show, ...] = (
     a_second_step,
     a_password_asked_again,
@@ -413,6 +418,7 @@ PAGES: tuple[Show, ...] = (
     recovery_codes,
     a_sealed_choice,
     second_factors_that_were_lost,
+    a_reset_of_somebody_who_is_gone,
     the_sign_in_page,
     a_refused_sign_in,
     a_sign_in_without_a_directory,

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from broker.core.assertion import MULTI_FACTOR, PASSWORD_PROTECTED_TRANSPORT
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
+from broker.core.errors import LoginCause
 from broker.core.principal import Principal
 from broker.core.second_factor import CODE_ATTEMPTS, ENROLMENT_ATTEMPTS, TOTP_STEP, Mode, Standing
 from broker.core.sessions import UNFINISHED_FOR, hash_token
@@ -770,7 +771,7 @@ def test_an_administrator_resets_what_was_lost_and_there_is_no_second_grace() ->
     prove(kens, RECOVERY_CODE)
     admin = signed_in(world, ADA)
     assert "Phone" in admin.get("/admin/second-factors?username=ken").text
-    form = {"principal_id": KEN.principal.id, "username": "ken"}
+    form = {"principal_id": KEN.principal.id}
     world.clock.advance(timedelta(minutes=10))
     stale = admin.post("/admin/second-factors/reset", form)
     assert stale.headers["Location"].startswith("/second-factor?next=/admin/second-factors")
@@ -781,9 +782,48 @@ def test_an_administrator_resets_what_was_lost_and_there_is_no_second_grace() ->
     assert "was reset" in admin.get(done.headers["Location"]).text
     assert world.factors.enrolled == {}
     assert kens.get("/").headers["Location"].startswith("/login")
-    reset = [event for event in world.audit.events if event.kind is EventKind.ADMIN_SECOND_FACTORS_RESET]
-    assert [(event.principal_username, event.reason) for event in reset] == [("ada", f"of {KEN.principal.id}")]
+    why = f"second factors reset by ada ({ADA.principal.id})"
+    recorded = [(event.kind, event.principal_username, event.reason) for event in world.audit.events[-3:]]
+    assert recorded == [
+        (EventKind.ADMIN_SECOND_FACTORS_RESET, "ada", f"of ken ({KEN.principal.id})"),
+        (EventKind.SECOND_FACTOR_REMOVED, "ken", why),
+        (EventKind.SESSION_ENDED, "ken", why),
+    ]
     assert signed_in(world, KEN).get("/second-factor").headers["Location"] == "/account/second-factors"
+
+
+def test_a_search_for_the_person_or_for_the_administrator_finds_the_reset(world: World) -> None:
+    give_app(world, KEN)
+    admin = signed_in(world, ADA)
+    admin.post("/admin/second-factors/reset", {"principal_id": KEN.principal.id})
+    for query in ("person=ken", "person=ada", f"person={KEN.principal.id}"):
+        assert "econd factors reset" in admin.get(f"/admin/audit?{query}").text.split("<tbody", 1)[1]
+
+
+def test_the_person_that_is_reset_is_the_one_of_the_id_whatever_else_the_form_says(world: World) -> None:
+    give_app(world, KEN)
+    give_app(world, HANAKO)
+    admin = signed_in(world, ADA)
+    done = admin.post("/admin/second-factors/reset", {"principal_id": KEN.principal.id, "username": "hanako"})
+    assert done.headers["Location"] == "/admin/second-factors?username=ken&reset"
+    assert [factor.principal_id for factor, _ in world.factors.enrolled.values()] == [HANAKO.principal.id]
+
+
+def test_who_is_disabled_for_now_is_reset_and_who_is_gone_is_not(world: World) -> None:
+    for person in (KEN, HANAKO):
+        give_app(world, person)
+    admin = signed_in(world, ADA)
+    world.directory.people[1].state = LoginCause.DISABLED
+    assert admin.post("/admin/second-factors/reset", {"principal_id": KEN.principal.id}).status_code == 303
+    del world.directory.people[0]
+    before = list(world.audit.events)
+    gone = admin.post("/admin/second-factors/reset", {"principal_id": HANAKO.principal.id})
+    assert gone.status_code == 404
+    assert "not in the directory any more" in gone.text
+    assert admin.post("/admin/second-factors/reset", {"principal_id": "A" * 26}).status_code == 404
+    assert world.audit.events == before
+    assert len(world.factors.enrolled) == 1
+    assert admin.get("/").status_code == 200
 
 
 @pytest.mark.parametrize("person", [HANAKO, KEN], ids=lambda person: person.principal.username)
@@ -792,7 +832,7 @@ def test_nobody_else_resets_anything(world: World, person: Person) -> None:
     browser = signed_in(world, person)
 
     assert browser.get("/admin/second-factors?username=ada").status_code == 403
-    form = {"principal_id": ADA.principal.id, "username": "ada"}
+    form = {"principal_id": ADA.principal.id}
     assert browser.post("/admin/second-factors/reset", form).status_code == 403
     assert len(world.factors.enrolled) == 1
 
@@ -801,7 +841,7 @@ def test_looking_up_nobody_says_so(world: World) -> None:
     admin = signed_in(world, ADA)
 
     assert "no such person" in admin.get("/admin/second-factors?username=nobody").text
-    form = {"principal_id": "' OR 1", "username": "x"}
+    form = {"principal_id": "' OR 1"}
     assert admin.post("/admin/second-factors/reset", form).status_code == 404
 
 

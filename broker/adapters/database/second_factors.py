@@ -237,7 +237,7 @@ class SqlSecondFactors:
             return _lock_person(connection, principal_id, now)
 
     def reset(self, principal_id: str) -> int:
-        """Forget everything that somebody enrolled and every trusted browser, and end their grace.
+        """Forget everything that somebody enrolled, every browser they trusted and every sign-in, and end their grace.
 
         Raises:
             SessionsUnavailable: no answer.
@@ -250,7 +250,7 @@ class SqlSecondFactors:
                 .values(first_asked_at=NO_GRACE)
             )
             gone = connection.execute(delete(second_factor).where(_KEPT.principal_id == principal_id))
-            for table in (recovery_code, trusted_browser):
+            for table in (recovery_code, trusted_browser, sign_in_session):
                 connection.execute(delete(table).where(table.c.principal_id == principal_id))
         return gone.rowcount
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Delete, delete, false, insert, or_, select, update
+from sqlalchemy import Connection, Delete, delete, false, insert, or_, select, update
 
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import sign_in_session, trusted_browser
@@ -36,32 +36,20 @@ class SqlSessions:
         Raises:
             SessionsUnavailable: no answer; also when there is a session of that token.
         """
-        kept = sign_in_session.c
-        now = session.signed_in_at
-        run_out = (
-            select(kept.token_hash)
-            .where(or_(kept.last_seen_at <= now - limits.idle, kept.signed_in_at <= now - limits.absolute))
-            .limit(_MOST_PURGED)
-            .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
-        )
         with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(delete(sign_in_session).where(kept.token_hash.in_(run_out)))
-            connection.execute(
-                insert(sign_in_session).values(
-                    token_hash=session.token_hash,
-                    principal_id=session.principal_id,
-                    signed_in_at=session.signed_in_at,
-                    last_seen_at=session.last_seen_at,
-                    reads_audit=session.reads_audit,
-                    awaits_second_factor=session.awaits_second_factor,
-                    second_factor=session.second_factor,
-                    second_factor_at=session.second_factor_at,
-                    source_address=session.source_address,
-                    user_agent=session.user_agent,
-                    grace_sign_ins=session.grace_sign_ins,
-                    trusted_browser=session.trusted_browser,
-                )
-            )
+            _create(connection, session, limits)
+
+    def exchange(self, token_hash: str, session: SignInSession, limits: SessionLimits) -> bool:
+        """Keep a new session in place of that one, in one transaction; whether there was that one still.
+
+        Raises:
+            SessionsUnavailable: no answer; also when there is a session of the new token.
+        """
+        with self._database.transaction(SessionsUnavailable) as connection:
+            ended = connection.execute(delete(sign_in_session).where(_KEPT.token_hash == token_hash))
+            if ended.rowcount == 1:
+                _create(connection, session, limits)
+        return ended.rowcount == 1
 
     def find(self, token_hash: str) -> SignInSession | None:
         """The session of that token, run out or not; None when there is none.
@@ -211,6 +199,18 @@ class SqlSessions:
         """
         with self._database.writing(SessionsUnavailable) as connection:
             connection.execute(_distrust(principal_id).where(trusted_browser.c.token_hash.is_distinct_from(token_hash)))
+
+
+def _create(connection: Connection, session: SignInSession, limits: SessionLimits) -> None:
+    now = session.signed_in_at
+    run_out = (
+        select(_KEPT.token_hash)
+        .where(or_(_KEPT.last_seen_at <= now - limits.idle, _KEPT.signed_in_at <= now - limits.absolute))
+        .limit(_MOST_PURGED)
+        .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
+    )
+    connection.execute(delete(sign_in_session).where(_KEPT.token_hash.in_(run_out)))
+    connection.execute(insert(sign_in_session).values(**asdict(session)))
 
 
 def _distrust(principal_id: str) -> Delete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -262,6 +263,8 @@ def test_a_reset_leaves_nothing_and_no_grace(store: SecondFactors, sessions: Ses
     assert store.factors("HANA") == []
     assert store.recovery_codes_left("HANA") == 0
     assert not sessions.trusted_browsers("HANA")
+    assert sessions.find("s-HANA") is None
+    assert sessions.find("s-KEN") is not None
     assert store.first_asked("HANA", LATER) == NO_GRACE
     assert len(store.factors("KEN")) == 2
     assert sessions.trusted_browsers("KEN")
@@ -312,6 +315,22 @@ def test_of_many_first_enrolments_at_once_one_is_made(sql_store: SqlSecondFactor
 
     assert sum(map(bool, together(8, first))) == 1
     assert len(sql_store.factors("HANA")) == 1
+
+
+def test_of_a_reset_and_enrolments_at_once_nothing_is_left_enrolled(sql_store: SqlSecondFactors) -> None:
+    numbers = iter(range(16))
+
+    def enrol_or_reset() -> None:
+        number = next(numbers)
+        if number == 8:
+            sql_store.reset("HANA")
+            return
+        with suppress(NotSignedIn, SecondFactorRejected):
+            enrol(sql_store, key(number), passkey(number), only_first=False)
+
+    together(16, enrol_or_reset)
+    assert sql_store.factors("HANA") == []
+    assert sql_store.recovery_codes_left("HANA") == 0
 
 
 def test_no_table_holds_a_seed_or_a_challenge_in_clear(database: Database, sql_store: SqlSecondFactors) -> None:

@@ -134,6 +134,13 @@ def test_a_late_note_of_an_earlier_request_does_not_turn_time_back(sql_sessions:
     assert found.last_seen_at == NOON + timedelta(minutes=5)
 
 
+def test_a_session_is_exchanged_for_another_once_and_not_at_all_when_it_has_ended(sessions: Sessions) -> None:
+    sessions.create(session("a"), LIMITS)
+    assert sessions.exchange("a", session("b"), LIMITS)
+    assert not sessions.exchange("a", session("c"), LIMITS)
+    assert [sessions.find(token_hash) is not None for token_hash in "abc"] == [False, True, False]
+
+
 def test_ending_a_session_forgets_it_and_no_other(sessions: Sessions) -> None:
     sessions.create(session("a"), LIMITS)
     sessions.create(session("b"), LIMITS)
