@@ -16,12 +16,12 @@ from broker.core.second_factor import (
     Method,
     Passkey,
     TotpSeed,
-    factor_budget,
     hash_recovery_code,
     matching_steps,
     new_factor_id,
     new_recovery_codes,
     read_code,
+    sign_in_budget,
 )
 from broker.core.second_step import (
     Person,
@@ -232,8 +232,8 @@ def _enrol(
     Args:
         taken: checks what was sent, and gives what to set up.
     """
-    budget = factor_budget(BudgetKind.ENROLMENT, person.session.token_hash, ports.throttle.window)
-    take_attempt(person, budget, ports)
+    budget = sign_in_budget(BudgetKind.ENROLMENT, person.session.token_hash, ports.throttle.window)
+    take_attempt(person, [budget], ports)
     try:
         factor, credential = taken()
         record(person, EventKind.SECOND_FACTOR_INTENDED, ports, method=method, reason=f"factor {factor.id}")

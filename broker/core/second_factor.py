@@ -35,11 +35,15 @@ _RECOVERY_LENGTH: Final = 12
 _RECOVERY_GROUP: Final = 4
 _READ_ALIKE: Final = str.maketrans("OIL", "011")
 
-# NIST SP 800-63B section 5.2.2 allows 100 failures in a row. Of 1,000,000 codes three are right at any moment, so a
-# thief of the password has one chance in 700 a day.
+# NIST SP 800-63B section 5.2.2 allows 100 failures in a row. Of 1,000,000 codes three are right at any moment for each
+# app: against one app a thief of the password has one chance in 700 a day, against ten, which is the most, one in 70.
+# As many again are kept for browsers in which the person has proved a second factor before, or the thief could shut
+# them out; these the thief does not have.
 CODE_ATTEMPTS: Final = 5
+# Nobody guesses these: a recovery code has 60 random bits, a passkey signs, and whoever sets something up was shown
+# what the answer depends on. The budget of each sign-in keeps the audit from filling, and no thief uses up another's.
+RECOVERY_ATTEMPTS: Final = 10
 PASSKEY_ATTEMPTS: Final = 20
-# Whoever sets something up was shown what the answer depends on: the budget keeps the audit from filling, no more.
 ENROLMENT_ATTEMPTS: Final = 10
 
 # Whoever changes what proves them proves themselves anew, as OWASP's session management cheat sheet asks.
@@ -291,19 +295,31 @@ def new_factor_id() -> str:
     return secrets.token_hex(16)
 
 
-def factor_budget(kind: BudgetKind, subject: str, window: timedelta) -> Budget:
-    """How often a second factor may be tried, or set up; each apart, so that one cannot use up the other.
+def code_budgets(principal_id: str, window: timedelta, *, knows_browser: bool) -> tuple[Budget, ...]:
+    """How often somebody's codes may be tried; the second budget is for browsers of their own.
 
     Args:
-        kind: code, passkey or enrolment.
-        subject: whose; of an enrolment in which sign-in.
+        principal_id: whose.
+        window: counting starts anew this long after the latest attempt.
+        knows_browser: whether the person has proved a second factor in this browser before.
+    """
+    kinds = (BudgetKind.CODE, BudgetKind.CODE_DEVICE) if knows_browser else (BudgetKind.CODE,)
+    return tuple(Budget(kind, principal_id, CODE_ATTEMPTS, window) for kind in kinds)
+
+
+def sign_in_budget(kind: BudgetKind, token_hash: str, window: timedelta) -> Budget:
+    """How often what cannot be guessed may be tried in one sign-in.
+
+    Args:
+        kind: recovery, passkey or enrolment; each apart, so that one cannot use up the other.
+        token_hash: of the sign-in.
         window: counting starts anew this long after the latest attempt.
     """
-    return Budget(kind, subject, _ATTEMPTS[kind], window)
+    return Budget(kind, token_hash, _ATTEMPTS_IN_ONE_SIGN_IN[kind], window)
 
 
-_ATTEMPTS: Final = {
-    BudgetKind.CODE: CODE_ATTEMPTS,
+_ATTEMPTS_IN_ONE_SIGN_IN: Final = {
+    BudgetKind.RECOVERY: RECOVERY_ATTEMPTS,
     BudgetKind.PASSKEY: PASSKEY_ATTEMPTS,
     BudgetKind.ENROLMENT: ENROLMENT_ATTEMPTS,
 }

@@ -20,14 +20,15 @@ from broker.core.second_factor import (
     Mode,
     SecondFactorPolicy,
     Standing,
+    code_budgets,
     demand_of,
-    factor_budget,
     hash_recovery_code,
     matching_steps,
     read_code,
+    sign_in_budget,
 )
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser, hash_token, new_session_token
-from broker.core.throttle import Budget, BudgetKind, ThrottleLimits
+from broker.core.throttle import Budget, BudgetKind, HeldBack, ThrottleLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Person:
     Attributes:
         principal: fresh from the directory, of that session.
         session: whole, or waiting for the second factor.
+        knows_browser: whether they have proved a second factor in this browser before, by its signed device cookie.
     """
 
     principal: Principal
     session: SignInSession
     origin: Origin
+    knows_browser: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +111,21 @@ def check_code(person: Person, typed: Secret, ports: SecondFactorPorts) -> Metho
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
-    budget = factor_budget(BudgetKind.CODE, person.principal.id, ports.throttle.window)
-    take_attempt(person, budget, ports)
+    window = ports.throttle.window
+    tried = _kind_of(typed)
+    if tried is Method.RECOVERY_CODE:
+        budgets: tuple[Budget, ...] = (sign_in_budget(BudgetKind.RECOVERY, person.session.token_hash, window),)
+    else:
+        budgets = code_budgets(person.principal.id, window, knows_browser=person.knows_browser)
+    take_attempt(person, budgets, ports)
     try:
-        method = _code_method(person.principal.id, typed, ports)
+        method, code = read_code(typed)
+        use = _use_recovery_code if method is Method.RECOVERY_CODE else _use_totp_code
+        use(person.principal.id, code, ports)
     except SecondFactorRejected as refusal:
-        record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=str(refusal.factor_cause))
+        record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=str(refusal.factor_cause), method=tried)
         raise
-    return _succeeded(person, method, budget, ports)
+    return _succeeded(person, method, budgets, ports)
 
 
 def passkey_question(person: Person, ports: SecondFactorPorts) -> str | None:
@@ -158,15 +168,15 @@ def check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> M
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
-    budget = factor_budget(BudgetKind.PASSKEY, person.principal.id, ports.throttle.window)
-    take_attempt(person, budget, ports)
+    budgets = (sign_in_budget(BudgetKind.PASSKEY, person.session.token_hash, ports.throttle.window),)
+    take_attempt(person, budgets, ports)
     try:
         _check_passkey(person, answer, ports)
     except SecondFactorRejected as refusal:
         reason = str(refusal.factor_cause)
         record(person, EventKind.SECOND_FACTOR_REJECTED, ports, reason=reason, method=Method.PASSKEY)
         raise
-    return _succeeded(person, Method.PASSKEY, budget, ports)
+    return _succeeded(person, Method.PASSKEY, budgets, ports)
 
 
 def finish(
@@ -343,33 +353,44 @@ def record(
     )
 
 
-def take_attempt(person: Person, budget: Budget, ports: SecondFactorPorts) -> None:
-    """Count an attempt before it is made.
+def take_attempt(person: Person, budgets: Sequence[Budget], ports: SecondFactorPorts) -> None:
+    """Count an attempt before it is made, in the first budget that still has one.
 
     Raises:
-        LoginThrottled: there is none left; recorded once a minute.
+        LoginThrottled: none has; recorded once a minute.
         AuditUnavailable: it could not be recorded.
         SessionsUnavailable: it could not be counted.
     """
     now = ports.clock()
-    held = ports.attempts.take(budget, person.principal.username, now)
-    if held is None:
-        return
-    if held.unreported is not None:
-        reason = f"{budget.kind} budget used up"
-        kind = EventKind.SECOND_FACTOR_THROTTLED
-        record(person, kind, ports, reason=reason, attempts=held.unreported, throttle_key=budget.key)
-    raise LoginThrottled(held.until - now)
+    held: list[tuple[Budget, HeldBack]] = []
+    for budget in budgets:
+        # Administrators see people before all else; those of single sign-ins are too many to show like that.
+        username = person.principal.username if budget.subject == person.principal.id else None
+        answer = ports.attempts.take(budget, username, now)
+        if answer is None:
+            return
+        held.append((budget, answer))
+    for budget, answer in held:
+        if answer.unreported is not None:
+            reason = f"{budget.kind} budget used up"
+            kind = EventKind.SECOND_FACTOR_THROTTLED
+            record(person, kind, ports, reason=reason, attempts=answer.unreported, throttle_key=budget.key)
+    raise LoginThrottled(min(answer.until for _, answer in held) - now)
 
 
-def _code_method(principal_id: str, typed: Secret, ports: SecondFactorPorts) -> Method:
-    method, code = read_code(typed)
-    if method is Method.RECOVERY_CODE:
-        if not ports.factors.use_recovery_code(
-            principal_id, hash_recovery_code(ports.recovery_key, principal_id, code)
-        ):
-            raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
-        return method
+def _kind_of(typed: Secret) -> Method | None:
+    try:
+        return read_code(typed)[0]
+    except SecondFactorRejected:
+        return None
+
+
+def _use_recovery_code(principal_id: str, code: str, ports: SecondFactorPorts) -> None:
+    if not ports.factors.use_recovery_code(principal_id, hash_recovery_code(ports.recovery_key, principal_id, code)):
+        raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
+
+
+def _use_totp_code(principal_id: str, code: str, ports: SecondFactorPorts) -> None:
     now = ports.clock()
     found = [
         (factor_id, step)
@@ -380,7 +401,6 @@ def _code_method(principal_id: str, typed: Secret, ports: SecondFactorPorts) -> 
         raise SecondFactorRejected(SecondFactorCause.WRONG_CODE)
     if not any(ports.factors.use_code(factor_id, step, now) for factor_id, step in found):
         raise SecondFactorRejected(SecondFactorCause.CODE_USED)
-    return method
 
 
 def _check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> None:
@@ -399,9 +419,9 @@ def _check_passkey(person: Person, answer: Secret, ports: SecondFactorPorts) -> 
     raise SecondFactorRejected(SecondFactorCause.UNKNOWN_PASSKEY)
 
 
-def _succeeded(person: Person, method: Method, budget: Budget, ports: SecondFactorPorts) -> Method:
+def _succeeded(person: Person, method: Method, budgets: Sequence[Budget], ports: SecondFactorPorts) -> Method:
     record(person, EventKind.SECOND_FACTOR_SUCCEEDED, ports, method=method)
-    ports.attempts.forget([budget.key])
+    ports.attempts.forget([budget.key for budget in budgets])
     return method
 
 

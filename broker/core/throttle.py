@@ -65,6 +65,8 @@ class BudgetKind(StrEnum):
     NAME = "name"
     ADDRESS = "address"
     CODE = "code"
+    CODE_DEVICE = "code-device"
+    RECOVERY = "recovery"
     PASSKEY = "passkey"
     ENROLMENT = "enrolment"
 
@@ -75,8 +77,8 @@ class Budget:
 
     Attributes:
         kind: what the subject is.
-        subject: an immutable id (person, device, code, passkey), a keyed hash (a name that did not resolve), an
-            address, or the digest of a sign-in's token (enrolment).
+        subject: an immutable id (person, device, code), a keyed hash (a name that did not resolve), an address, or
+            the digest of a sign-in's token (recovery code, passkey, enrolment).
         attempts: wrong passwords that are let through.
         window: counting starts anew this long after the latest attempt, as directories do it; for an address after
             the first one, or a busy office would never start anew.

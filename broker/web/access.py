@@ -21,6 +21,7 @@ from broker.core.principal import Principal
 from broker.core.second_step import Person, demand_by_now, showed_the_password_alone
 from broker.core.sessions import SignInSession
 from broker.web import csrf
+from broker.web.device import proved_principal_id
 from broker.web.errors import log_error
 from broker.web.password_proof import opens_the_page
 from broker.web.portal import current_portal
@@ -143,7 +144,13 @@ def somebody() -> Person:
         PrincipalGone: deleted, disabled, expired or locked since.
         DirectoryUnavailable: no answer.
     """
-    return Person(principal=person(), session=signed_in_session(), origin=current_origin())
+    principal = person()
+    return Person(
+        principal=principal,
+        session=signed_in_session(),
+        origin=current_origin(),
+        knows_browser=proved_principal_id() == principal.id,
+    )
 
 
 def _duties(principal: Principal) -> frozenset[Duty]:

@@ -21,7 +21,7 @@ from broker.core.password_change import PasswordChange, change_password, check_s
 from broker.core.second_step import Person, check_code, check_passkey
 from broker.core.sessions import SignInSession
 from broker.web import access, errors, second_factor
-from broker.web.device import known_principal_id
+from broker.web.device import known_principal_id, proved_principal_id
 from broker.web.own_path import HOME, own_path
 from broker.web.password_proof import PasswordProof, ProofState, clear_proof, presented_proof, set_proof
 from broker.web.portal import current_portal
@@ -108,7 +108,12 @@ def _second_step() -> WerkzeugResponse:
     now = portal.clock()
     # A sign-in that is kept nowhere: it gives the browser something to answer to, and no page knows it.
     session = SignInSession(proof.token_hash, proof.principal_id, now, now, awaits_second_factor=True)
-    person = Person(portal.login.directory.candidate_by_id(proof.principal_id).principal, session, current_origin())
+    person = Person(
+        principal=portal.login.directory.candidate_by_id(proof.principal_id).principal,
+        session=session,
+        origin=current_origin(),
+        knows_browser=proved_principal_id() == proof.principal_id,
+    )
     if request.method != "POST":
         return second_factor.page(person, _next(), action="/password")
     try:

@@ -24,7 +24,7 @@ from broker.core.errors import (
 from broker.core.login import LoginAttempt, log_in
 from broker.core.second_step import Person, Proof, passkey_question, prove_code, prove_passkey
 from broker.web import access, errors
-from broker.web.device import known_principal_id
+from broker.web.device import known_principal_id, set_device_cookie
 from broker.web.own_path import HOME, own_path, this_path
 from broker.web.portal import current_portal
 from broker.web.sessions import set_session_cookie, set_trusted_browser_cookie
@@ -80,6 +80,7 @@ def with_next(path: str, target: str) -> str:
 def go_on(response: WerkzeugResponse, proof: Proof) -> None:
     """Give the browser what a proof leads to."""
     visit().session = proof.session
+    set_device_cookie(response, proof.session.principal_id, proved=True)
     if proof.token is not None:
         set_session_cookie(response, proof.token)
     if proof.trusted_browser is not None:

@@ -27,7 +27,7 @@ from broker.core.errors import (
 from broker.core.login import LONGEST_USERNAME, LoginAttempt, log_in
 from broker.web import access, errors
 from broker.web.cards import entitlement_names
-from broker.web.device import known_principal_id, set_device_cookie
+from broker.web.device import known_principal_id, proved_principal_id, set_device_cookie
 from broker.web.own_path import HOME, own_path, this_path
 from broker.web.password import lead_to_change
 from broker.web.portal import current_portal
@@ -86,7 +86,10 @@ def login() -> WerkzeugResponse:
     waits = signed_in.session.awaits_second_factor
     response = redirect(with_next(SECOND_FACTOR, target) if waits else target, code=303)
     set_session_cookie(response, signed_in.token)
-    set_device_cookie(response, signed_in.principal.id)
+    # A cookie that says more stays: whoever has the password alone learns to say no more than that.
+    if not waits or proved_principal_id() != signed_in.principal.id:
+        proved = signed_in.session.second_factor is not None
+        set_device_cookie(response, signed_in.principal.id, proved=proved)
     return response
 
 

@@ -223,6 +223,8 @@ def the_holds(world: World, browser: Browser) -> TestResponse:
     for kind, subject, username in (
         (BudgetKind.PERSON, KEN.principal.id, "ken"),
         (BudgetKind.DEVICE, KEN.principal.id, "ken"),
+        (BudgetKind.CODE_DEVICE, KEN.principal.id, "ken"),
+        (BudgetKind.RECOVERY, "cd" * 32, None),
         (BudgetKind.NAME, "ab" * 32, None),
         (BudgetKind.ADDRESS, "2001:db8:1:2::/64", None),
     ):

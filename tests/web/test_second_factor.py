@@ -15,7 +15,7 @@ from broker.core.audit import EventKind
 from broker.core.credentials import Secret
 from broker.core.errors import LoginCause
 from broker.core.principal import Principal
-from broker.core.second_factor import CODE_ATTEMPTS, ENROLMENT_ATTEMPTS, TOTP_STEP, Mode, Standing
+from broker.core.second_factor import CODE_ATTEMPTS, ENROLMENT_ATTEMPTS, RECOVERY_ATTEMPTS, TOTP_STEP, Mode, Standing
 from broker.core.sessions import UNFINISHED_FOR, hash_token
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
@@ -196,6 +196,85 @@ def test_a_code_of_another_time_is_wrong(world: World, steps: int) -> None:
     assert prove(browser, code_now(world, seed, steps=steps)).status_code == 400
     rejected = world.audit.events[-1]
     assert (rejected.kind, rejected.reason) == (EventKind.SECOND_FACTOR_REJECTED, "wrong-code")
+
+
+def use_up_codes(world: World, person: Person) -> Browser:
+    """A thief of the password tries codes until none is taken any more."""
+    thief = signed_in(world, person)
+    for _ in range(CODE_ATTEMPTS):
+        assert prove(thief, "000000").status_code == 400
+    assert prove(thief, "000000").status_code == 429
+    return thief
+
+
+def test_a_thief_of_the_password_does_not_shut_out_the_browsers_in_which_the_owner_proved_themselves(
+    world: World,
+) -> None:
+    seed = give_app(world, HANAKO)
+    owner = signed_in(world, HANAKO)
+    prove(owner, code_now(world, seed))
+    owner.post("/logout")
+    thief = use_up_codes(world, HANAKO)
+    # The password alone makes no browser the owner's, in which it was typed before.
+    thief.post("/logout")
+    thief.sign_in(HANAKO)
+    assert prove(thief, "000000").status_code == 429
+
+    world.clock.advance(TOTP_STEP)
+    owner.sign_in(HANAKO)
+    assert prove(owner, "000000").status_code == 400
+    assert prove(owner, code_now(world, seed)).status_code == 303
+    owner.post("/logout")
+    use_up_codes(world, HANAKO)
+    owner.sign_in(HANAKO)
+    for _ in range(CODE_ATTEMPTS):
+        assert prove(owner, "000000").status_code == 400
+    held = prove(owner, code_now(world, seed, steps=1))
+    assert held.status_code == 429
+    reasons = [event.reason for event in world.audit.events if event.kind is EventKind.SECOND_FACTOR_THROTTLED]
+    assert "code-device budget used up" in reasons
+    assert "(codes in own browsers)" in signed_in(world, ADA).get("/admin/holds").text
+
+
+def test_a_browser_of_the_owners_is_known_by_what_was_proved_in_it_for_some_months(world: World) -> None:
+    seed = give_app(world, HANAKO)
+    owner = signed_in(world, HANAKO)
+    prove(owner, code_now(world, seed))
+    cookie = owner.client.get_cookie("broker_device")
+    assert cookie is not None
+    owner.post("/logout")
+    forged = world.browser()
+    forged.client.set_cookie("broker_device", cookie.value.replace(HANAKO.principal.id, KEN.principal.id))
+    use_up_codes(world, HANAKO)
+    forged.sign_in(HANAKO)
+    assert prove(forged, "000000").status_code == 429
+    world.clock.advance(timedelta(days=90))
+    use_up_codes(world, HANAKO)
+    owner.sign_in(HANAKO)
+    assert prove(owner, "000000").status_code == 429
+
+
+def test_recovery_codes_are_taken_whatever_a_thief_has_used_up_and_guesses_at_them_are_held_back(world: World) -> None:
+    give_app(world, HANAKO)
+    thief = use_up_codes(world, HANAKO)
+    for _ in range(RECOVERY_ATTEMPTS):
+        assert prove(thief, "AAAA-AAAA-AAAA").status_code == 400
+    assert prove(thief, RECOVERY_CODE).status_code == 429
+    page = signed_in(world, ADA).get("/admin/holds").text
+    assert "A single sign-in" in page
+
+    assert prove(signed_in(world, HANAKO), RECOVERY_CODE).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("typed", "method"),
+    [("000000", "totp"), ("AAAA-AAAA-AAAA", "recovery-code"), ("12345", None)],
+)
+def test_what_was_tried_is_recorded_where_it_can_be_told(world: World, typed: str, method: str | None) -> None:
+    give_app(world, HANAKO)
+    prove(signed_in(world, HANAKO), typed)
+    refused = world.audit.events[-1]
+    assert (refused.kind, refused.second_factor) == (EventKind.SECOND_FACTOR_REJECTED, method)
 
 
 def test_wrong_codes_are_held_back_before_the_right_one_and_the_administrator_sees_it(world: World) -> None:
