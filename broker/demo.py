@@ -38,13 +38,15 @@ from broker.web.request_log import configure_logging
 
 _ADDRESS: Final = "127.0.0.1"
 _STOP_WITHIN_SECONDS: Final = 5
+# Browsers leave it out, and so do the settings.
+_HTTP_PORT: Final = 80
 # The name of this identity provider; it stays when the portal's port changes.
 _ENTITY_ID: Final = "https://broker.corp.example/saml/metadata"
 
 _SETTINGS: Final = """\
 # Written anew at each start of the demo. While it runs, other commands can use it too:
 #   broker entitlements explain alice --settings FILE
-public_url = "http://localhost:{port}"
+public_url = "http://localhost{of_port}"
 company = "Example Corporation"
 contact = "the service desk, service-desk@corp.example"
 secret_file = "secret"
@@ -215,6 +217,7 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
     settings_file = folder / "broker.toml"
     text = _SETTINGS.format(
         port=port,
+        of_port="" if port == _HTTP_PORT else f":{port}",
         # A JSON string is a TOML string too, whatever the folder is called.
         ldaps=json.dumps(directory["ldaps"]),
         ca_file=json.dumps(directory["ca_file"]),

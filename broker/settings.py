@@ -42,6 +42,7 @@ _SHORTEST_IDLE: Final = timedelta(minutes=5)
 _SHORTEST_REVOKE_WITHIN: Final = timedelta(minutes=1)
 _SHORTEST_DEADLINE: Final = timedelta(seconds=2)
 _LONGEST_DEADLINE: Final = timedelta(minutes=2)
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # A host name in ASCII, or an address of either kind (urlsplit has taken the brackets away).
 _HOST: Final = re.compile(r"[a-z0-9_.:-]+")
@@ -119,7 +120,23 @@ def _url(value: object) -> str:
         raise ValueError("the portal lives at the root of its host: leave the path out")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK_NAMES:
         raise ValueError("plain http is for loopback hosts only: passwords and credentials pass through it")
-    return text.rstrip("/")
+    origin = _origin(parts)
+    # Passkeys are made for the origin as browsers name it, and links and the SAML entity id begin with this one.
+    if text.rstrip("/") != origin:
+        raise ValueError(f"write it as browsers do: {origin}")
+    return origin
+
+
+def _origin(parts: SplitResult) -> str:
+    """Scheme, host and port as browsers write them (WHATWG URL, sections 4.4 and 6.1): no default port, lower case.
+
+    Browsers tell a host with a dot at its end from the one without, and make passkeys for the latter alone.
+    """
+    host = (parts.hostname or "").rstrip(".")
+    if ":" in host:
+        host = f"[{ipaddress.IPv6Address(host)}]"
+    port = "" if parts.port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _networks(value: object) -> tuple[Network, ...]:

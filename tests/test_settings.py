@@ -224,6 +224,18 @@ SETTING_FAULTS: list[tuple[str, object, str]] = [
     ),
     ("public_url", "https://broker.corp.example?x=1", "write an address such as https://broker.corp.example"),
     ("public_url", "https://broker.corp.example#x", "write an address such as https://broker.corp.example"),
+    *(
+        ("public_url", written, f"write it as browsers do: {meant}")
+        for written, meant in (
+            ("https://Broker.Corp.Example", "https://broker.corp.example"),
+            ("HTTPS://broker.corp.example", "https://broker.corp.example"),
+            ("https://broker.corp.example:443", "https://broker.corp.example"),
+            ("https://broker.corp.example:08443/", "https://broker.corp.example:8443"),
+            ("https://broker.corp.example.", "https://broker.corp.example"),
+            ("http://LOCALHOST:80", "http://localhost"),
+            ("https://[2001:DB8:0::1]:443/", "https://[2001:db8::1]"),
+        )
+    ),
     ("public_url", "https://corp.example/broker", "the portal lives at the root of its host: leave the path out"),
     ("public_url", 7, "write it as text on one line, in quotes"),
     ("company", "two\nlines", "write it as text on one line, in quotes"),
