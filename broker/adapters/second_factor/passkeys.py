@@ -32,6 +32,8 @@ from broker.core.second_factor import Passkey
 _MINUTE_MILLISECONDS: Final = 60_000
 # Far more than any authenticator sends; a body that is larger is not worth reading.
 _LONGEST_ANSWER: Final = 32_768
+# What the library and the parsers below it raise of an answer that is none, one that is nested without end too.
+_MALFORMED: Final = (WebAuthnException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class WebAuthnPasskeys:
@@ -86,7 +88,7 @@ class WebAuthnPasskeys:
                 require_user_presence=True,
                 require_user_verification=True,
             )
-        except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+        except _MALFORMED as error:
             raise SecondFactorRejected(_cause(error)) from error
         return Passkey(made.credential_id, made.credential_public_key, made.sign_count)
 
@@ -110,7 +112,7 @@ class WebAuthnPasskeys:
         """
         try:
             return parse_authentication_credential_json(_checked(answer)).raw_id
-        except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+        except _MALFORMED as error:
             raise SecondFactorRejected(SecondFactorCause.PASSKEY_NOT_ACCEPTED) from error
 
     def proved(self, challenge: Secret, answer: Secret, passkey: Passkey) -> int:
@@ -130,7 +132,7 @@ class WebAuthnPasskeys:
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
             ).new_sign_count
-        except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+        except _MALFORMED as error:
             raise SecondFactorRejected(_cause(error)) from error
 
 
