@@ -16,6 +16,7 @@ from broker.core.second_factor import (
     Method,
     Passkey,
     TotpSeed,
+    factor_name,
     hash_recovery_code,
     matching_steps,
     new_factor_id,
@@ -218,7 +219,7 @@ def reset(administrator: Person, target: Principal, ports: SecondFactorPorts) ->
 def _factor(person: Person, kind: FactorKind, name: str, ports: SecondFactorPorts) -> Factor:
     now = ports.clock()
     # Setting it up is its first use.
-    return Factor(new_factor_id(), person.principal.id, kind, name.strip(), now, last_used_at=now)
+    return Factor(new_factor_id(), person.principal.id, kind, factor_name(name), now, last_used_at=now)
 
 
 def _enrol(

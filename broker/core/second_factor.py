@@ -132,8 +132,27 @@ class Factor:
     last_used_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or len(self.name) > LONGEST_NAME or not self.name.isprintable():
+        if not self.name.strip() or len(self.name) > LONGEST_NAME or not can_be_shown(self.name):
             raise SecondFactorRejected(SecondFactorCause.NAME_UNUSABLE)
+
+
+def factor_name(typed: str) -> str:
+    """A name as it is kept: every kind of space is the plain one, as NFKC has it, and none stands at an end."""
+    return "".join(" " if unicodedata.category(one) == "Zs" else one for one in typed).strip()
+
+
+def can_be_shown(name: str) -> bool:
+    """Whether a name has nothing that is not to be seen, or that turns round what is.
+
+    Two kinds of invisible characters are part of what people type: those that join what stands on both sides (family
+    emoji; Persian and Indic words), and the tags that make a regional flag (Unicode Technical Standard 51, section
+    1.4).
+    """
+    return _JOINER.sub("", _REGIONAL_FLAG.sub("", name)).isprintable()
+
+
+_JOINER: Final = re.compile("(?<=[^\\s\u200c\u200d])[\u200c\u200d](?=[^\\s\u200c\u200d])")
+_REGIONAL_FLAG: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f")
 
 
 @dataclass(frozen=True, slots=True)

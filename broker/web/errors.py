@@ -126,7 +126,9 @@ _SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
     SecondFactorCause.TOO_LATE: lazy_gettext("That took too long, or was finished in another tab."),
     SecondFactorCause.ENROLLED_MEANWHILE: lazy_gettext("Something was set up for your account meanwhile."),
     SecondFactorCause.TOO_MANY: lazy_gettext("You have as many as there may be. Remove one first."),
-    SecondFactorCause.NAME_UNUSABLE: lazy_gettext("The name is empty or too long."),
+    SecondFactorCause.NAME_UNUSABLE: lazy_gettext(
+        "The name is empty, too long, or holds something that cannot be shown."
+    ),
 }
 
 _RUN_OUT: Final = Answer(

@@ -21,7 +21,7 @@ from broker.core.enrolment import (
     remove,
 )
 from broker.core.errors import LoginThrottled, PageNotFound, SecondFactorAwaited, SecondFactorRejected
-from broker.core.second_factor import LONGEST_NAME, MOST_FACTORS, FactorKind, Mode
+from broker.core.second_factor import LONGEST_NAME, MOST_FACTORS, FactorKind, Mode, can_be_shown, factor_name
 from broker.core.second_step import Person, SecondFactorPorts, enrol_by
 from broker.web import access, errors
 from broker.web.own_path import HOME
@@ -207,5 +207,5 @@ def _passkey_page(
 
 
 def _typed_name(otherwise: str) -> str:
-    typed = request.form.get("name", "")
-    return typed[:LONGEST_NAME] if typed.isprintable() and typed else otherwise
+    typed = factor_name(request.form.get("name", ""))[:LONGEST_NAME]
+    return typed if typed and can_be_shown(typed) else otherwise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,8 +24,10 @@ from broker.core.second_factor import (
     FactorKind,
     Method,
     Mode,
+    can_be_shown,
     code_budgets,
     demand_of,
+    factor_name,
     hash_recovery_code,
     matching_steps,
     new_recovery_codes,
@@ -158,7 +161,43 @@ def test_what_cannot_be_guessed_is_counted_for_each_sign_in_and_apart() -> None:
     assert guesses / 32**12 < 1 / 7_000_000
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * (LONGEST_NAME + 1), "line\nbreak", "\x00"])
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("私の\u3000電話\u3000", "私の 電話"),
+        ("クラーク・電話", "クラーク・電話"),
+        ("ﾃﾞﾝﾜ①", "ﾃﾞﾝﾜ①"),
+        ("ma\u00a0clé\u2009!", "ma clé !"),
+        ("👨\u200d👩\u200d👧 の鍵", "👨\u200d👩\u200d👧 の鍵"),
+        ("❤\ufe0f\u200d🔥 👍🏽", "❤\ufe0f\u200d🔥 👍🏽"),
+        ("🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f", None),
+        ("کلید\u200cهای من", None),
+        ("क्\u200dष", None),
+        ("x" * LONGEST_NAME, None),
+    ],
+)
+def test_a_name_is_what_people_type_with_every_space_a_plain_one(typed: str, kept: str | None) -> None:
+    assert Factor("id", "HANA", FactorKind.TOTP, factor_name(typed), NOW).name == (kept or typed)
+
+
+@given(st.text(max_size=LONGEST_NAME))
+def test_a_name_that_is_kept_shows_everything_it_holds_but_what_joins(typed: str) -> None:
+    name = factor_name(typed)
+    if name and can_be_shown(name):
+        assert not {unicodedata.category(one) for one in name} & {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
+        assert all(one in "\u200c\u200d" or ord(one) > 0xE0000 for one in name if unicodedata.category(one) == "Cf")
+        assert factor_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "   ", "x" * (LONGEST_NAME + 1), "line\nbreak", "\x00", "a\tb", "\u2028"),
+        # What turns the text round, or hides: marks, overrides, isolates; joiners that join nothing; stray tags.
+        *("a\u202eb", "\u200fa", "a\u2066b", "a\u200bb", "a\u00adb", "\ufeffa", "a\u200d\u200db", "\u200da", "a\u200d"),
+        *("a\u200d b", "a\U000e0067\U000e007f", "🏴\U000e0067", "\u202e\u200da"),
+    ],
+)
 def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
     with pytest.raises(SecondFactorRejected) as refused:
         Factor("id", "HANA", FactorKind.TOTP, name, NOW)

@@ -19,7 +19,15 @@ from broker.core.second_factor import CODE_ATTEMPTS, ENROLMENT_ATTEMPTS, RECOVER
 from broker.core.sessions import UNFINISHED_FOR, hash_token
 from broker.web.access import COOKIELESS_ENDPOINTS, OPEN_ENDPOINTS, UNFINISHED_ENDPOINTS
 from tests.fakes import Person
-from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, lead_to_a_new_password, prove
+from tests.web.second_factors import (
+    RECOVERY_CODE,
+    SEALED,
+    code_now,
+    give_app,
+    give_passkey,
+    lead_to_a_new_password,
+    prove,
+)
 from tests.web.world import ADA, HANAKO, KEN, OPTIONAL, REQUIRED, Browser, World, csrf_token
 
 RULES = tuple(
@@ -425,6 +433,15 @@ def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None
     assert world.factors.enrolled == {}
     refused = world.audit.events[-1]
     assert (refused.reason, refused.second_factor) == ("enrolment: name-unusable", "totp")
+
+
+@pytest.mark.parametrize("name", ["私の\u3000電話", "👨\u200d👩\u200d👧 の鍵", "پسته\u200cهای من"])
+def test_a_name_is_shown_as_it_was_typed_in_whatever_script(world: World, name: str) -> None:
+    browser = signed_in(world, HANAKO)
+    refused = enrol_app(browser, world, name=name, code="000000")
+    assert f'value="{name.replace(chr(0x3000), " ")}"' in refused.text
+    assert enrol_app(browser, world, name=name).status_code == 200
+    assert name.replace("\u3000", " ") in browser.get("/account/second-factors").text
 
 
 def test_a_further_one_and_a_removal_ask_for_the_second_step_again(world: World) -> None:
@@ -922,6 +939,26 @@ def test_looking_up_nobody_says_so(world: World) -> None:
     assert "no such person" in admin.get("/admin/second-factors?username=nobody").text
     form = {"principal_id": "' OR 1"}
     assert admin.post("/admin/second-factors/reset", form).status_code == 404
+
+
+@pytest.mark.parametrize("nonsense", ["[" * 5000, '{"a":' * 5000, "{}", "x" * 40_000])
+def test_nonsense_in_place_of_a_passkeys_answer_is_refused_and_recorded(world: World, nonsense: str) -> None:
+    give_passkey(world, HANAKO)
+    ken = signed_in(world, KEN)
+    token = csrf_token(ken.get("/account/second-factors/passkey"))
+    form = {"csrf_token": token, "name": "Key", "credential": nonsense}
+    assert ken.client.post("/account/second-factors/passkey", data=form).status_code == 400
+    refused = world.audit.events[-1]
+    assert (refused.kind, refused.second_factor) == (EventKind.SECOND_FACTOR_REJECTED, "passkey")
+    assert refused.reason == "enrolment: passkey-not-accepted"
+
+    hanako = signed_in(world, HANAKO)
+    token = csrf_token(hanako.get("/second-factor"))
+    sent = hanako.client.post("/second-factor", data={"csrf_token": token, "credential": nonsense})
+    assert sent.status_code == 400
+    refused = world.audit.events[-1]
+    assert (refused.kind, refused.second_factor) == (EventKind.SECOND_FACTOR_REJECTED, "passkey")
+    assert refused.reason == "passkey-not-accepted"
 
 
 def test_no_code_seed_or_challenge_reaches_the_log_or_the_audit(world: World, log: StringIO) -> None:
