@@ -115,7 +115,7 @@ _HELD_UNTIL_LIFTED: Final = Answer(
     lazy_gettext("Use a browser in which you have signed in before, or ask your administrator to lift this."),
 )
 
-_SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
+SECOND_FACTOR_CAUSES: Final[Mapping[SecondFactorCause, LazyString]] = {
     SecondFactorCause.WRONG_CODE: lazy_gettext("The code is not right, or no longer."),
     SecondFactorCause.CODE_USED: lazy_gettext("This code was used already. Wait for the next one."),
     SecondFactorCause.UNKNOWN_PASSKEY: lazy_gettext("This passkey is not one of yours here."),
@@ -541,7 +541,7 @@ def _answer(error: BrokerError) -> Answer:
 def _second_factor_fields(error: BrokerError) -> Mapping[str, str]:
     match error:
         case errors.SecondFactorRejected(factor_cause=SecondFactorCause() as cause):
-            return {"why": str(_SECOND_FACTOR_CAUSES[cause])}
+            return {"why": str(SECOND_FACTOR_CAUSES[cause])}
         case errors.SecondFactorNeeded(remembered_for=timedelta() as remembered_for):
             return {"remembered": duration_words(remembered_for)}
         case _:

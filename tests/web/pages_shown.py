@@ -192,6 +192,24 @@ def the_account_with_trusted_browsers(world: World, browser: Browser) -> TestRes
     return browser.get("/account")
 
 
+def the_account_with_a_sign_in_that_waits(world: World, browser: Browser) -> TestResponse:
+    seed = give_app(world, HANAKO)
+    browser.sign_in(HANAKO, password="a guess")
+    browser.sign_in(HANAKO)
+    prove(browser, "000000")
+    prove(browser, code_now(world, seed))
+    world.browser().sign_in(HANAKO)
+    return browser.get("/account")
+
+
+def the_own_events(world: World, browser: Browser) -> TestResponse:
+    for _ in range(110):
+        world.clock.advance(timedelta(seconds=1))
+        world.browser().sign_in(HANAKO, password="wrong")
+    browser.sign_in(HANAKO)
+    return browser.get(browser.link(browser.get("/account/events"), "next"))
+
+
 def an_audit_event(world: World, browser: Browser) -> TestResponse:
     the_audit(world, browser)
     [issued, *_] = [event for event in world.audit.events if event.kind is EventKind.ISSUANCE_SUCCEEDED]
@@ -444,6 +462,8 @@ PAGES: tuple[Show, ...] = (
     an_older_page_of_the_audit,
     the_account,
     the_account_with_trusted_browsers,
+    the_account_with_a_sign_in_that_waits,
+    the_own_events,
     an_audit_event,
     an_audit_event_of_unknown_outcome,
     a_narrow_search_of_the_audit,
