@@ -112,6 +112,7 @@ def page(person: Person, target: str, error: BrokerError | None = None, *, actio
     rendered = render_template(
         "second_factor.html",
         error=about,
+        code_refused=isinstance(error, SecondFactorRejected) and not request.form.get("credential"),
         action=action,
         next=target,
         question=passkey_question(person, ports) if passkeys_offered() else None,

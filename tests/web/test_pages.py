@@ -17,7 +17,7 @@ from broker.core.errors import LoginCause, RolePolicyRefused
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
 from tests.web.pages_shown import begin_rollover
-from tests.web.second_factors import RECOVERY_CODE, SEALED, give_app, give_passkey
+from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, give_passkey
 from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, REQUIRED, STAFF
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
@@ -148,6 +148,25 @@ def the_account(page: Page, portal: LivePortal) -> None:
     other.sign_in(KEN)
     sign_in(page, portal, KEN)
     page.goto(f"{portal.url}/account")
+
+
+def the_account_with_trusted_and_waiting_browsers(page: Page, portal: LivePortal) -> None:
+    portal.world.ask_for_second_factors(replace(REQUIRED, trust_browser_for=timedelta(days=30)))
+    seed = give_app(portal.world, KEN)
+    sign_in(page, portal, KEN, "wrong")
+    sign_in(page, portal, KEN)
+    page.fill("#code", code_now(portal.world, seed))
+    page.check("#code-trust")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1")
+    portal.world.browser().sign_in(KEN)
+    page.goto(f"{portal.url}/account")
+
+
+def the_own_events(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN, "wrong")
+    sign_in(page, portal, KEN)
+    page.goto(f"{portal.url}/account/events")
 
 
 def an_audit_event(page: Page, portal: LivePortal) -> None:
@@ -317,6 +336,8 @@ PAGES: dict[Visit, str] = {
     signed_out: ".live-list",
     the_audit: "details[open] .all-fields",
     the_account: ".account-list button",
+    the_account_with_trusted_and_waiting_browsers: ".badge-warn",
+    the_own_events: ".event-why",
     an_audit_event: ".policy-words",
     a_narrow_audit_while_the_directory_is_down: "details.more-filters[open]",
     an_empty_audit: ".empty",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, expect
 
 from broker.core.audit import EventKind
 from broker.core.credentials import Secret
@@ -45,6 +45,9 @@ class Authenticator:
 
     def unplug(self) -> None:
         self.session.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self.id})
+
+    def is_touched(self, *, by_itself: bool) -> None:
+        self.session.send("WebAuthn.setAutomaticPresenceSimulation", {"authenticatorId": self.id, "enabled": by_itself})
 
     def verifies(self, *, the_person: bool) -> None:
         self.session.send("WebAuthn.setUserVerified", {"authenticatorId": self.id, "isUserVerified": the_person})
@@ -138,22 +141,162 @@ def test_a_passkey_is_asked_for_before_a_password_that_has_run_out_is_changed(
     assert live.world.sessions.kept == {}
 
 
-def test_who_cancels_is_told_and_may_try_again(page: Page, live: LivePortal, key: Key) -> None:
-    key()
+def soon(page: Page) -> None:
+    """Nobody waits for minutes: the browser gives up on the key in a second, as it does at once for who cancels."""
+    page.evaluate(
+        "const form = document.querySelector('form[data-passkey]'); const question = JSON.parse(form.dataset.question);"
+        " question.timeout = 1000; form.dataset.question = JSON.stringify(question)"
+    )
+
+
+GIVEN_UP = "That did not work, or you cancelled it. Try again."
+
+
+def test_who_does_not_touch_the_key_is_told_and_may_try_again(page: Page, live: LivePortal, key: Key) -> None:
+    blue = key()
     sign_in(page, live)
     page.goto(f"{live.url}/account/second-factors/passkey")
-    page.evaluate(
-        "() => { navigator.credentials.create ="
-        " () => Promise.reject(new DOMException('cancelled', 'NotAllowedError')) }"
-    )
-    page.get_by_role("button", name="Make the passkey").click()
-    expect(page.get_by_role("status")).to_have_text("That did not work, or you cancelled it. Try again.")
-    expect(page.get_by_role("button", name="Make the passkey")).to_be_focused()
+    make = page.get_by_role("button", name="Make the passkey")
+    soon(page)
+    blue.is_touched(by_itself=False)
+    make.click()
+    expect(page.get_by_role("status")).to_have_text(GIVEN_UP)
+    expect(make).to_be_focused()
     assert live.world.factors.enrolled == {}
+    assert blue.credentials() == []
 
-    page.evaluate("() => { delete navigator.credentials.create }")
-    page.get_by_role("button", name="Make the passkey").click()
+    blue.is_touched(by_itself=True)
+    make.click()
     heading(page, "Recovery codes")
+
+
+def test_who_does_not_touch_the_key_at_sign_in_is_told_and_may_try_again_or_type_a_code(
+    page: Page, live: LivePortal, key: Key
+) -> None:
+    blue = key()
+    sign_in(page, live)
+    enrol(page, live)
+    codes = page.locator("#recovery-codes").inner_text().split()
+    use = page.get_by_role("button", name="Use a passkey")
+    for finish in ("touch", "code"):
+        sign_out(page)
+        sign_in(page, live)
+        heading(page, "Second step")
+        soon(page)
+        blue.is_touched(by_itself=False)
+        before = len(live.world.audit.events)
+        use.click()
+        expect(page.get_by_role("status")).to_have_text(GIVEN_UP)
+        expect(use).to_be_focused()
+        # Nothing was sent: it is no attempt, and none is recorded.
+        assert len(live.world.audit.events) == before
+        blue.is_touched(by_itself=True)
+        if finish == "touch":
+            page.keyboard.press("Enter")
+        else:
+            page.get_by_label("Six digits from your app, or a recovery code").fill(codes[0])
+            page.keyboard.press("Enter")
+        heading(page, "Your access")
+
+
+def test_a_passkey_that_is_lost_on_its_way_leaves_nothing_and_is_made_again(
+    page: Page, live: LivePortal, key: Key, chromium: Browser
+) -> None:
+    blue = key()
+    sign_in(page, live)
+    address = f"{live.url}/account/second-factors/passkey"
+    page.goto(address)
+    page.route(address, lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.get_by_role("button", name="Make the passkey").click()
+    page.unroute(address)
+
+    assert len(blue.credentials()) == 1
+    assert live.world.factors.enrolled == {}
+    assert live.world.factors.codes == set()
+    elsewhere = chromium.new_context(locale="en-GB")
+    other = elsewhere.new_page()
+    sign_in(other, live)
+    heading(other, "Your access")
+    elsewhere.close()
+    enrol(page, live)
+    heading(page, "Recovery codes")
+    assert len(live.world.factors.enrolled) == 1
+    sign_out(page)
+    sign_in(page, live)
+    page.get_by_role("button", name="Use a passkey").click()
+    heading(page, "Your access")
+
+
+def tab_to(page: Page, what: Locator) -> None:
+    """Press the tabulator until that has the focus."""
+    for _ in range(60):
+        if what.evaluate("one => one === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{what} is not reached")
+
+
+def sign_in_with_keys(page: Page, portal: LivePortal) -> None:
+    page.goto(f"{portal.url}/login")
+    tab_to(page, page.locator("#username"))
+    page.keyboard.type(HANAKO.principal.username)
+    page.keyboard.press("Tab")
+    page.keyboard.type(HANAKO.password)
+    page.keyboard.press("Enter")
+
+
+def test_a_passkey_is_set_up_signs_in_and_the_account_is_looked_after_with_the_keyboard_alone(
+    page: Page, live: LivePortal, key: Key
+) -> None:
+    key()
+    live.world.browser().sign_in(HANAKO)
+    sign_in_with_keys(page, live)
+    for name in ("Your account", "Second factors", "Add a passkey"):
+        tab_to(page, page.get_by_role("link", name=name))
+        page.keyboard.press("Enter")
+    heading(page, "Add a passkey")
+    expect(page.get_by_label("Name, so that you recognise it")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Blue key")
+    page.keyboard.press("Enter")
+    heading(page, "Recovery codes")
+    tab_to(page, page.get_by_role("link", name="I have kept them"))
+    page.keyboard.press("Enter")
+    expect(page.locator(".factor-name")).to_have_text("Blue key")
+    tab_to(page, page.get_by_role("button", name="Sign out"))
+    page.keyboard.press("Enter")
+    heading(page, "You are signed out")
+
+    live.world.browser().sign_in(HANAKO)
+    sign_in_with_keys(page, live)
+    expect(page.get_by_role("button", name="Use a passkey")).to_be_focused()
+    page.keyboard.press("Enter")
+    heading(page, "Your access")
+    tab_to(page, page.get_by_role("link", name="Your account"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("password known, second step not taken")).to_be_visible()
+    tab_to(page, page.get_by_role("button", name="Sign out there"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Sign out there")).to_have_count(0)
+    tab_to(page, page.locator("main").get_by_role("button", name="日本語"))
+    page.keyboard.press("Enter")
+    heading(page, "アカウント")
+
+
+def test_the_focus_waits_where_one_goes_on(page: Page, live: LivePortal, key: Key) -> None:
+    key()
+    sign_in(page, live)
+    enrol(page, live)
+    heading(page, "Recovery codes")
+    sign_out(page)
+    sign_in(page, live)
+    code = page.get_by_label("Six digits from your app, or a recovery code")
+    expect(page.get_by_role("button", name="Use a passkey")).to_be_focused()
+    code.fill("000000")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(code).to_be_focused()
 
 
 def test_a_key_of_somebody_else_is_not_even_asked_and_its_answer_is_refused(

@@ -27,6 +27,8 @@ function answered(credential) {
 if (window.PublicKeyCredential) {
   for (const place of document.querySelectorAll("[data-needs-passkeys]")) place.hidden = false;
   for (const place of document.querySelectorAll("[data-no-passkeys]")) place.hidden = true;
+  // What was hidden could have no focus. A code that was refused keeps it: it is typed again.
+  if (!document.querySelector("[aria-invalid=true]")) document.querySelector("[data-first]")?.focus();
 }
 
 for (const form of document.querySelectorAll("form[data-passkey]")) {
