@@ -96,6 +96,7 @@ def prove_code(person: Person, typed: Secret, ports: SecondFactorPorts, *, trust
     Raises:
         LoginThrottled: too many attempts; recorded once a minute.
         SecondFactorRejected: recorded, with its cause.
+        NotSignedIn: the sign-in has ended meanwhile; recorded.
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """
@@ -153,6 +154,7 @@ def prove_passkey(person: Person, answer: Secret, ports: SecondFactorPorts, *, t
     Raises:
         LoginThrottled: too many attempts; recorded once a minute.
         SecondFactorRejected: recorded, with its cause.
+        NotSignedIn: the sign-in has ended meanwhile; recorded.
         AuditUnavailable: it could not be recorded; then nothing is proved.
         SessionsUnavailable: no answer.
     """

@@ -117,6 +117,7 @@ def page(person: Person, target: str, error: BrokerError | None = None, *, actio
         next=target,
         question=passkey_question(person, ports) if passkeys_offered() else None,
         trust_for=_trust_for(person) if action == PATH else None,
+        has_run_out=action != PATH,
         signing_in=person.session.awaits_second_factor,
         reference=visit().reference_id,
     )

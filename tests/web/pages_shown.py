@@ -76,6 +76,12 @@ def a_password_that_has_run_out(world: World, browser: Browser) -> TestResponse:
     return browser.get("/password")
 
 
+def a_second_step_before_a_new_password(world: World, browser: Browser) -> TestResponse:
+    give_app(world, HANAKO)
+    give_passkey(world, HANAKO)
+    return a_password_that_has_run_out(world, browser)
+
+
 def _change_password(browser: Browser, new: str) -> TestResponse:
     token = csrf_token(browser.get("/password"))
     typed = {"current_password": HANAKO.password, "new_password": new, "repeated_password": new}
@@ -448,6 +454,7 @@ PAGES: tuple[Show, ...] = (
     the_home_page_after_a_broker_died,
     a_password_to_change,
     a_password_that_has_run_out,
+    a_second_step_before_a_new_password,
     a_new_password_that_is_refused,
     a_changed_password,
     a_changed_password_before_signing_in,
