@@ -546,6 +546,23 @@ def test_recovery_codes_that_were_shown_each_let_in_once_and_trust_no_browser() 
     assert cause(again) is SecondFactorCause.WRONG_CODE
 
 
+@pytest.mark.parametrize(
+    ("typed", "method", "budget"),
+    [
+        ("000000", "totp", f"code:{ID}"),
+        ("AAAA-AAAA-AAAA", "recovery-code", f"recovery:{'0' * 64}"),
+        ("12345", None, f"code:{ID}"),
+    ],
+)
+def test_what_was_tried_is_recorded_and_counted_as_what_it_is(typed: str, method: str | None, budget: str) -> None:
+    scene = Scene(waits=True, app=True)
+    with pytest.raises(SecondFactorRejected) as refused:
+        prove_code(scene.person, Secret(typed), scene.ports, trust=False)
+    assert cause(refused) is SecondFactorCause.WRONG_CODE
+    assert scene.outside.audit.events[-1].second_factor == method
+    assert list(scene.outside.attempts.counted) == [budget]
+
+
 def test_a_code_that_was_taken_is_not_taken_again() -> None:
     scene = Scene(app=True)
     prove_code(scene.person, scene.code, scene.ports, trust=False)
