@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -54,6 +54,8 @@ _log = structlog.get_logger()
 
 # What authenticators call the portal of a company without a name.
 _PRODUCT: Final = "Federation Broker"
+# A question about a file that has not changed costs a stat().
+_READ_ENTITLEMENTS_EVERY: Final = timedelta(seconds=5)
 
 
 def utc_now() -> datetime:
@@ -124,12 +126,17 @@ class Broker:
             ConfigurationInvalid: a key cannot be used.
         """
         return (
+            # Without waiting to be asked: a worker that nobody asked before the file broke has no last good one.
+            Periodic("entitlements", _READ_ENTITLEMENTS_EVERY, self._read_entitlements),
             self.sealing.background(),
             settling(self.settings.database.url, utc_now),
             tidying(self.settings.database.url, utc_now),
             *self.revoking.background(),
             *self.streaming.background(),
         )
+
+    def _read_entitlements(self) -> None:
+        self.entitlements.catalogue()
 
     def portal(self, demo_people: tuple[tuple[str, str, str], ...] = ()) -> Portal:
         """What the web needs.

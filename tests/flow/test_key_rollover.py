@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from botocore.config import Config
 
 from broker.sandbox.aws.company import ACCOUNTS, REGION
 from broker.sandbox.aws.organization import ACCESS_ROLE
+from broker.settings import ListenSettings
 from tests.flow.demo_process import BROKER, Answer, Demo, PortalClient, running_demo
 
 if TYPE_CHECKING:
@@ -113,6 +115,12 @@ def people_at_work(demo: Demo) -> Iterator[list[Answer]]:
 
 def test_the_page_shows_the_keys_and_the_accounts_while_somebody_mends_the_entitlements_file(rolling: Demo) -> None:
     administrator = rolling.signed_in("erin")
+    log = rolling.folder / "portal.log"
+    ends = time.monotonic() + 30
+    # Each of the workers reads it by itself, before anybody asks.
+    while log.read_text().count("entitlements.loaded") < ListenSettings().workers:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
     file = rolling.folder / "entitlements.toml"
     good = file.read_text()
     try:

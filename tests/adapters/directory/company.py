@@ -85,7 +85,7 @@ def _entries() -> Iterator[str]:
     yield _policy("grace", pwdMaxAge="60", pwdGraceAuthNLimit="3")
     yield person("alice", entryUUID=ALICE_UUID, memberOf=f"cn=engineers,{GROUPS}", mail="alice@corp.example")
     yield person("bruno", memberOf=(f"cn=staff,{GROUPS}", f"cn=finance,{GROUPS}"), employeeType=("full", "time"))
-    for username in ("carla", "lockable", "leaver", "renamed", "throng", "typist", "fiddled"):
+    for username in ("carla", "lockable", "leaver", "loner", "renamed", "throng", "typist", "fiddled"):
         yield person(username)
     yield person("reset", pwdReset="TRUE")
     yield person("locked", pwdAccountLockedTime="000001010000Z")

@@ -561,7 +561,7 @@ def test_account_attributes_that_may_not_be_read_fail_since_nobody_is_let_in_the
 
 
 def test_somebody_without_groups_is_a_warning_with_the_settings_that_decide(ask: Ask) -> None:
-    findings = ask(username="leaver")
+    findings = ask(username="loner")
     alone = only_about("is in no group", findings)
     assert (alone.state, alone.advice.partition(",")[0]) == (FindingState.WARNING, "directory.membership")
 

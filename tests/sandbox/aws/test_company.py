@@ -129,7 +129,8 @@ def test_the_demo_has_an_entitlement_of_each_kind() -> None:
 
 def test_a_managed_policy_is_made_once_and_says_what_it_should(stand_in: StandIn) -> None:
     iam = iam_of(stand_in, FILES.id)
-    [policy] = iam.list_policies(Scope="Local")["Policies"]
+    local = iam.list_policies(Scope="Local")["Policies"]
+    [policy] = [policy for policy in local if policy["PolicyName"] == FILES.policies[0].name]
     assert policy["Arn"] == f"arn:aws:iam::{FILES.id}:policy/AuditPapers"
     version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
     written: Any = version["PolicyVersion"]["Document"]

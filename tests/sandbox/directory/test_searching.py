@@ -59,7 +59,7 @@ def test_nobody_reads_anything_else_without_a_bind(directory: RunningDirectory, 
 
 def test_scopes_reach_as_far_as_they_say(reader: Client) -> None:
     assert names(reader, "(objectClass=*)", search_scope=ldap3.BASE) == {"corp"}
-    assert names(reader, "(objectClass=*)", search_scope=ldap3.LEVEL) == {"People", "Groups", "Services"}
+    assert names(reader, "(objectClass=*)", search_scope=ldap3.LEVEL) == {"People", "Groups", "Services", "System"}
     everything = names(reader, "(objectClass=*)")
     assert {"corp", "People", "alice", "All Staff", "operator"} <= everything
     assert names(reader, "(objectClass=user)", base=f"OU=Services,{ROOT}") == {"svc-broker", "operator"}
