@@ -9,6 +9,11 @@ from playwright.sync_api import Browser, sync_playwright
 CHROMIUM = Path("/usr/bin/chromium")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the options of our own tests."""
+    parser.addoption("--pictures", metavar="FOLDER", help="put a picture of each page there, in both colour schemes")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The one browser of a test run: Playwright's synchronous interface cannot be started twice in a thread."""
