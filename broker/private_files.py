@@ -1,4 +1,4 @@
-"""Files that hold a secret: read only when nobody but the broker can read them.
+"""Files that hold a secret: read only when nobody but the broker can read them, and written for the broker.
 
 Source of the second rule: systemd.exec(5), LoadCredential=, and systemd's issue 29435. A credential is a copy in a
 folder of its own, which nobody but root and the service's user can enter. From systemd 254 on the user is let in by an
@@ -49,6 +49,44 @@ def read_private(path: Path, credentials: Path | None) -> bytes:
         for what, seen in ((path, found), (credentials, credentials.stat())):
             _check_credential(what, seen)
         return file.read()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that nobody else can enter; one that is there already stays as it is.
+
+    It belongs to whom the folder around it belongs, as with :func:`replace_file`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if made and os.geteuid() == _ROOT:
+        around = made[-1].parent.stat()
+        for one in made:
+            # Not through a link that the owner of the folder around it could have put in its place.
+            os.chown(one, around.st_uid, around.st_gid, follow_symlinks=False)
+
+
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file in one step, never readable by more than ``mode`` allows.
+
+    It belongs to whom its folder belongs, also when root writes it: a service that runs as another user has to read
+    what an operator makes for it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        if os.geteuid() == _ROOT:  # nobody else may give a file away
+            folder = path.parent.stat()
+            os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
+    draft.replace(path)
 
 
 def _check_credential(path: Path, found: os.stat_result) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from broker.private_files import NotPrivateError, read_private
+from broker.private_files import NotPrivateError, make_folder, read_private, replace_file
 
 SECRET = b"a secret"
 NOBODY = 65534
@@ -89,3 +91,38 @@ def test_a_file_below_the_credentials_is_no_credential(credentials: Path) -> Non
 def test_a_missing_file_is_the_callers_to_report(credentials: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_private(credentials / "none", credentials)
+
+
+# Only root can give a file away; whoever else runs the tests keeps what is theirs.
+SERVICE = (NOBODY, NOBODY) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+
+
+def owner(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid
+
+
+def test_what_root_writes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+    os.chown(tmp_path, *SERVICE)
+    folder = tmp_path / "state" / "keys"
+    make_folder(folder)
+    replace_file(folder / "secret", SECRET, 0o600)
+    assert owner(folder.parent) == owner(folder) == owner(folder / "secret") == SERVICE
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
+
+
+def test_a_file_that_root_left_to_itself_is_given_back_when_it_is_replaced(tmp_path: Path) -> None:
+    os.chown(tmp_path, *SERVICE)
+    path = put(tmp_path / "secret", 0o600)
+    assert owner(path) == (os.geteuid(), os.getegid())
+    replace_file(path, SECRET, 0o600)
+    assert owner(path) == SERVICE
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, *SERVICE)
+    (tmp_path / "keys").mkdir(mode=0o750)
+    make_folder(tmp_path / "keys")
+    assert owner(tmp_path / "keys") == (os.geteuid(), os.getegid())
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o750

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -168,6 +169,19 @@ def test_what_was_confirmed_holds_for_that_metadata_alone(keys: SigningKeys) -> 
     assert not keys.report([ACCOUNT]).to_be_told
     keys.create(YEAR, 2048, now())
     assert [one.account for one in keys.report([ACCOUNT]).to_be_told] == [ACCOUNT]
+
+
+def test_what_root_does_to_the_keys_leaves_them_to_the_user_of_the_service(tmp_path: Path) -> None:
+    service = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(tmp_path, *service)
+    keys = SigningKeys(SigningKeyFolder(tmp_path / "keys"), ENTITY_ID, SIGN_ON)
+    first, second = (keys.create(YEAR, 2048, now()).id for _ in range(2))
+    keys.confirm([ACCOUNT], now())
+    keys.activate(second, now())
+    keys.retire(first, destroy=False)
+    found = {path.relative_to(tmp_path).as_posix(): path.stat() for path in tmp_path.rglob("*")}
+    assert {"keys/active", "keys/metadata.xml", "keys/told-aws.json", f"keys/retired/{first}.key.pem"} <= set(found)
+    assert {(one.st_uid, one.st_gid) for one in found.values()} == {service}
 
 
 # --- The signer of a running broker

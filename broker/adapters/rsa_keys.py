@@ -174,7 +174,9 @@ def read_pair(key_path: Path, certificate_path: Path, credentials: Path | None, 
 
 def unusable(path: Path, error: Exception) -> SigningKeyUnusable:
     """The fault of a file that cannot be used."""
-    why = error.strerror if isinstance(error, OSError) else "it is not what its name says"
+    why = (error.strerror or "") if isinstance(error, OSError) else "it is not what its name says"
+    if isinstance(error, PermissionError):
+        why += f": it has to belong to the user of the service: chown --reference={path.parent} {path}"
     return SigningKeyUnusable(Fault("saml.keys", f"{path} cannot be used: {why}"))
 
 

@@ -3,13 +3,13 @@
 The folder holds ``<key id>.key.pem`` (PKCS #8, mode 0600) and ``<key id>.crt.pem`` of every key in use, ``active`` (the
 id of the key that signs), ``metadata.xml``, ``told-aws.json`` (what the operator confirmed to have given AWS) and, in
 ``retired/``, the pairs that were taken out. A key id is the beginning of the SHA-256 of the public key. Every file is
-replaced in one step, so a broker that reads it while it changes sees the old one or the new one.
+replaced in one step, so a broker that reads it while it changes sees the old one or the new one, and belongs to whom
+the folder belongs, whoever runs the command.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Final
 from broker.adapters.rsa_keys import Certificate, FileSigningKey, make_key, read_certificate, read_pair, unusable
 from broker.core.errors import Fault, SigningKeyUnusable
 from broker.core.key_rollover import Confirmation
+from broker.private_files import make_folder, replace_file
 
 __all__ = ["FileSigningKey", "SigningKeyFolder"]
 
@@ -73,10 +74,10 @@ class SigningKeyFolder:
         """
         made = make_key(common_name, valid_for, bits, now)
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self.path / (made.id + _KEY), made.private_pem, 0o600)
+            make_folder(self.path)
+            replace_file(self.path / (made.id + _KEY), made.private_pem, 0o600)
             # Last: a key without a certificate is no key of this folder.
-            _write(self._certificate(made.id), made.certificate_pem, 0o644)
+            replace_file(self._certificate(made.id), made.certificate_pem, 0o644)
         except OSError as error:
             raise unusable(Path(error.filename or self.path), error) from error
         return read_certificate(self._certificate(made.id))
@@ -160,7 +161,7 @@ class SigningKeyFolder:
         """
         kept = self._place(retired=True)
         try:
-            kept.mkdir(mode=0o700, exist_ok=True)
+            make_folder(kept)
             # First: from here on the key is retired, and a second call goes on where this one was broken off.
             if self._certificate(key_id).exists():
                 self._certificate(key_id).rename(kept / (key_id + _CERTIFICATE))
@@ -240,7 +241,7 @@ class SigningKeyFolder:
 
     def _keep(self, name: str, content: bytes) -> None:
         try:
-            _write(self.path / name, content, 0o644)
+            replace_file(self.path / name, content, 0o644)
         except OSError as error:
             raise unusable(self.path / name, error) from error
 
@@ -258,14 +259,3 @@ def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     except OSError:
         return None
     return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file in one step, never readable by more than ``mode`` allows."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
