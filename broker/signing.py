@@ -67,12 +67,7 @@ class SigningKeys:
         if not self.folder.has_active():
             key_id = self.folder.create_first(self._entity_id, valid_for, bits, now).id
         else:
-            self._key_for_metadata()  # before anything is made
-            if len(self.folder.certificates()) >= MOST_PUBLISHED:
-                advice = "retire one first (`broker keys list`)"
-                raise SigningKeyUnusable(
-                    Fault("saml.keys", f"AWS takes {MOST_PUBLISHED} keys in one SAML provider: {advice}")
-                )
+            self._check_one_more()  # before anything is made
             key_id = self.folder.create(self._entity_id, valid_for, bits, now).key_id
         self.sign_metadata()
         return self._record(key_id)
@@ -117,6 +112,27 @@ class SigningKeys:
         if read_metadata(self.metadata()).certificates - in_use:
             self.sign_metadata()
 
+    def restore(self, key_id: str, now: datetime) -> KeyRecord:
+        """Take a retired key back: it is published again, and does not sign until it is activated.
+
+        Raises:
+            SigningKeyUnusable: it is not retired, its private key is not there or its certificate has ended, AWS would
+                not take so many, or the folder cannot be written.
+        """
+        record = self._record(key_id, retired_too=True)
+        if record.state is not KeyState.RETIRED:
+            raise SigningKeyUnusable(Fault("KEYID", f"{key_id} is not retired (`broker keys list`)"))
+        # In the folder itself where restoring was broken off.
+        if not (record.private_key_kept or self.folder.has_private_key(key_id)):
+            raise SigningKeyUnusable(Fault("KEYID", f"the private key of {key_id} is not kept here: make a new one"))
+        if record.not_after <= now:
+            ended = f"the certificate of {key_id} ended on {record.not_after:%Y-%m-%d}"
+            raise SigningKeyUnusable(Fault("KEYID", f"{ended}: make a new key"))
+        self._check_one_more()
+        self.folder.restore(key_id)
+        self.sign_metadata()
+        return self._record(key_id)
+
     def confirm(self, accounts: Sequence[Account], now: datetime) -> None:
         """Note the operator's word that the SAML providers of those accounts have the present metadata.
 
@@ -160,6 +176,14 @@ class SigningKeys:
     def _key_for_metadata(self) -> FileSigningKey:
         # Also when its certificate has ended: the way out is a new key, and AWS does not look at this signature.
         return self.folder.pair(self.folder.active_id(), None)
+
+    def _check_one_more(self) -> None:
+        self._key_for_metadata()
+        if len(self.folder.certificates()) >= MOST_PUBLISHED:
+            advice = "retire one first (`broker keys list`)"
+            raise SigningKeyUnusable(
+                Fault("saml.keys", f"AWS takes {MOST_PUBLISHED} keys in one SAML provider: {advice}")
+            )
 
     def _record(self, key_id: str, *, retired_too: bool = False) -> KeyRecord:
         for record in self._records(self.metadata()):

@@ -147,6 +147,32 @@ def test_a_key_that_the_metadata_does_not_name_is_not_activated(keys: SigningKey
     keys.activate(second, now())
 
 
+def test_a_retired_key_is_taken_back_and_signs_again(keys: SigningKeys) -> None:
+    first, second = active(keys), keys.create(YEAR, 2048, now()).id
+    both = keys.metadata()
+    keys.activate(second, now())
+    keys.retire(first, destroy=False)
+    assert keys.restore(first, now()).state is KeyState.PUBLISHED
+    assert states(keys) == {second: KeyState.ACTIVE, first: KeyState.PUBLISHED}
+    keys.activate(first, now())
+    assert accepted_by(keys.metadata(), signer_of(keys))
+    assert accepted_by(both, signer_of(keys))  # what AWS has, where it was not told of the retirement
+
+
+def test_what_cannot_sign_any_more_is_not_taken_back(keys: SigningKeys) -> None:
+    first, second, third = active(keys), *(keys.create(YEAR, 2048, now()).id for _ in range(2))
+    keys.retire(second, destroy=True)
+    keys.retire(third, destroy=False)
+    assert "there is no key" in refusal(lambda: keys.restore("nothing", now()))
+    assert "is not retired" in refusal(lambda: keys.restore(first, now()))
+    assert "is not kept here" in refusal(lambda: keys.restore(second, now()))
+    assert "ended on" in refusal(lambda: keys.restore(third, now() + YEAR))
+    for _ in range(MOST_PUBLISHED - 1):
+        keys.folder.create("x", YEAR, 2048, now())
+    assert "AWS takes 10 keys" in refusal(lambda: keys.restore(third, now()))
+    assert states(keys)[third] is KeyState.RETIRED
+
+
 def test_no_more_keys_are_published_than_aws_takes(keys: SigningKeys) -> None:
     for _ in range(MOST_PUBLISHED - 1):
         keys.folder.create("x", YEAR, 2048, now())

@@ -173,6 +173,22 @@ class SigningKeyFolder:
         except OSError as error:
             raise unusable(Path(error.filename or self.path), error) from error
 
+    def restore(self, key_id: str) -> None:
+        """Take a retired key into use again, while its private key is there.
+
+        Raises:
+            SigningKeyUnusable: the folder cannot be written.
+        """
+        kept = self._place(retired=True)
+        try:
+            private = kept / (key_id + _KEY)
+            if private.exists():
+                private.rename(self.path / private.name)
+            # Last, as when it was made; broken off before, the key is retired still and a second call goes on.
+            (kept / (key_id + _CERTIFICATE)).rename(self._certificate(key_id))
+        except OSError as error:
+            raise unusable(Path(error.filename or self.path), error) from error
+
     def metadata(self) -> bytes:
         """The signed metadata.
 

@@ -14,7 +14,7 @@ from broker.adapters.rsa_keys import SMALLEST_KEY_BITS
 from broker.cli.options import reporting, with_settings
 from broker.compose import accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
-from broker.core.errors import Fault, SigningKeyUnusable
+from broker.core.errors import EntitlementsInvalid, Fault, SigningKeyUnusable
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, console_steps
 from broker.core.own_roles import OwnRoles
 from broker.settings import Settings, load_settings, settings_path
@@ -51,9 +51,18 @@ def _accounts(settings: Settings, whose: str) -> tuple[Account, ...]:
     return tuple(own.in_account(account) for account in known)
 
 
+def _accounts_if_known(settings: Settings, whose: str) -> tuple[Account, ...] | None:
+    """None while the entitlements file is wrong: the way back must not wait until somebody has mended it."""
+    try:
+        return _accounts(settings, whose)
+    except EntitlementsInvalid as error:
+        click.echo(f"warning: the entitlements file is wrong, so its accounts are not named here: {error}", err=True)
+        return None
+
+
 @click.group()
 def keys() -> None:
-    """The keys that sign assertions, and their rollover: new, activate, retire.
+    """The keys that sign assertions, and their rollover: new, activate, retire; and back: activate, restore.
 
     A running `broker serve` takes over at its next signature; nothing has to be restarted.
     """
@@ -106,7 +115,8 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
     """List the keys, and what AWS must be told."""
     settings = load_settings(settings_path(settings_file))
     now = utc_now()
-    report = _signing(settings, whose).report(_accounts(settings, whose))
+    known = _accounts_if_known(settings, whose)
+    report = _signing(settings, whose).report(known or ())
     click.echo(f"{'key':<16}  {'state':<11}  {'created':<10}  {'ends':<10}  {'days left':>9}  {'bits':>4}")
     for key in report.keys:
         click.echo(_row(key, now))
@@ -116,9 +126,17 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
     for provider in report.providers:
         if provider.confirmed_at is not None:
             click.echo(f"{_name(provider.account)} has it, as was confirmed on {provider.confirmed_at:%Y-%m-%d}.")
+    if report.to_show or known is None:
+        _echo_what_to_tell(report.to_show)
     if report.to_be_told:
-        _echo_what_to_tell(report.providers)
         click.echo("\nThen say so: `broker keys confirm`. Nothing but your word tells the broker what AWS holds.")
+    if report.next_command and not report.to_be_told:
+        click.echo(f"\nNext, when sign-ins work:\n  {report.next_command}")
+    if report.way_back:
+        click.echo(
+            "\nIf AWS refuses what the active key signs, give it the metadata as above, or go back:"
+            f"\n  {report.way_back}"
+        )
 
 
 @keys.command("activate")
@@ -135,24 +153,33 @@ def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None
     """
     settings = load_settings(settings_path(settings_file))
     signing = _signing(settings, whose)
-    known, now = _accounts(settings, whose), utc_now()
-    states = {key.id: key.state for key in signing.report(known).keys}
+    known, now = _accounts_if_known(settings, whose), utc_now()
+    before = signing.report(known or ())
+    states = {key.id: key.state for key in before.keys}
     if states.get(key_id) is KeyState.ACTIVE:
         click.echo(f"Key {key_id} signs already; nothing was changed.")
         return
+    if states.get(key_id) is KeyState.RETIRED:
+        raise SigningKeyUnusable(Fault("KEYID", f"{key_id} is retired: `broker keys restore {key_id}` first"))
     if states.get(key_id) is not KeyState.PUBLISHED:
         raise SigningKeyUnusable(Fault("KEYID", f"there is no published key {key_id!r}: `broker keys list` shows them"))
-    _confirm_told(signing.providers(known), yes=yes)
-    signing.confirm(known, now)
+    if known is None:
+        _ask("Every account has to hold the present metadata, and which they are cannot be read now.", yes=yes)
+    else:
+        _confirm_told(before.providers, yes=yes)
+        signing.confirm(known, now)
     signing.activate(key_id, now)
     click.echo(f"Key {key_id} signs from the next assertion on; a running broker takes over by itself.")
-    before = [one for one, state in states.items() if state is KeyState.ACTIVE]
-    others = [*before, *(one for one, state in states.items() if state is KeyState.PUBLISHED and one != key_id)]
-    click.echo("When sign-ins work, take the old certificate out:")
-    for one in others:
-        click.echo(f"  broker keys retire {one}")
-    for one in before:
-        click.echo(f"If they do not, go back: `broker keys activate {one}`")
+    after = signing.report(known or ())
+    if after.way_back:
+        click.echo("When sign-ins work, take the old certificate out:")
+        for key in after.keys:
+            if key.state is KeyState.PUBLISHED:
+                click.echo(f"  broker keys retire {key.id}")
+        click.echo("If they do not, `broker keys list` shows once more what AWS must be told; or go back at once:")
+        click.echo(f"  {after.way_back}")
+    else:
+        click.echo("`broker keys list` shows what AWS must be told before the newer key signs (again).")
 
 
 @keys.command("retire")
@@ -173,7 +200,7 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
     """
     settings = load_settings(settings_path(settings_file))
     signing = _signing(settings, whose)
-    known = _accounts(settings, whose)
+    known = _accounts_if_known(settings, whose)
     if destroy:
         _ask(f"The private key of {key_id} will be deleted for good.", yes=yes)
     signing.retire(key_id, destroy=destroy)
@@ -181,9 +208,33 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
     if destroy:
         click.echo("Its private key is deleted here; copies in backups are yours to delete.")
     else:
-        click.echo(f"Its private key is kept in {signing.folder.path / 'retired'}: `--destroy` deletes it.")
-    _echo_what_to_tell(signing.providers(known))
+        click.echo(f"Its private key is kept in {signing.folder.path / 'retired'}: `--destroy` deletes it,")
+        click.echo(f"`broker keys restore {key_id}` takes it back.")
+    waiting = signing.report(known or ()).to_be_told
+    if known is not None and not waiting:
+        return
+    _echo_what_to_tell(waiting)
     click.echo("\nUntil then AWS goes on to accept the retired key. Afterwards say so: `broker keys confirm`")
+
+
+@keys.command("restore")
+@click.argument("key_id", metavar="KEYID")
+@_whose
+@with_settings
+@reporting
+def keys_restore(key_id: str, whose: str, settings_file: Path | None) -> None:
+    """Take the retired key KEYID back: publish it in the metadata again. It signs once it is activated.
+
+    AWS accepts what it signs at once wherever it was not given the metadata since the key was retired.
+    """
+    settings = load_settings(settings_path(settings_file))
+    signing = _signing(settings, whose)
+    known = _accounts_if_known(settings, whose)
+    restored = signing.restore(key_id, utc_now())
+    click.echo(f"Key {key_id} is published again; its certificate holds until {restored.not_after:%Y-%m-%d}.")
+    click.echo("It does not sign yet. An account that was given the metadata since it was retired has to be told:")
+    _echo_what_to_tell(signing.providers(known or ()))
+    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {key_id}")
 
 
 @keys.command("confirm")
@@ -230,9 +281,8 @@ def _row(key: KeyRecord, now: datetime) -> str:
 
 
 def _echo_what_to_tell(providers: Iterable[ProviderState]) -> None:
-    waiting = [provider for provider in providers if provider.confirmed_at is None]
     click.echo("\nGive AWS the metadata. Write it to a file:\n  broker metadata > metadata.xml")
-    for provider in waiting:
+    for provider in providers:
         click.echo(f"\n{_name(provider.account)}, as an administrator of that account:\n  {provider.command}")
         click.echo(f"or in the console: {console_steps(provider.account)}")
 

@@ -126,16 +126,36 @@ class RolloverReport:
         return tuple(provider for provider in self.providers if provider.confirmed_at is None)
 
     @property
+    def to_show(self) -> tuple[ProviderState, ...]:
+        """Those whose command has to be at hand: until a rollover is over all of them, whatever was confirmed.
+
+        That a provider was not given the metadata after all shows when the new key signs.
+        """
+        return self.providers if self._published else self.to_be_told
+
+    @property
     def next_command(self) -> str | None:
         """The next step of the rollover, once AWS has been told what it must be; None between rollovers."""
-        active = next((key for key in self.keys if key.state is KeyState.ACTIVE), None)
-        published = [key for key in self.keys if key.state is KeyState.PUBLISHED]
-        newer = [key for key in published if active is None or key.created > active.created]
+        newer = [key for key in self._published if self._active is None or key.created > self._active.created]
         if newer:
             return f"broker keys activate {newer[-1].id}"
         if self.to_be_told:
             return "broker keys confirm"
-        return f"broker keys retire {published[0].id}" if published else None
+        return f"broker keys retire {self._published[0].id}" if self._published else None
+
+    @property
+    def way_back(self) -> str | None:
+        """What lets the key before sign again, while it is published; None when there is none."""
+        older = [key for key in self._published if self._active is not None and key.created < self._active.created]
+        return f"broker keys activate {older[-1].id}" if older else None
+
+    @property
+    def _active(self) -> KeyRecord | None:
+        return next((key for key in self.keys if key.state is KeyState.ACTIVE), None)
+
+    @property
+    def _published(self) -> list[KeyRecord]:
+        return [key for key in self.keys if key.state is KeyState.PUBLISHED]
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
         """What an operator has to do about certificates that end."""

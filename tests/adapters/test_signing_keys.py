@@ -314,6 +314,16 @@ def test_retiring_goes_on_where_it_was_broken_off(folder: SigningKeyFolder) -> N
     assert not folder.has_private_key(second)
 
 
+def test_restoring_goes_on_where_it_was_broken_off(folder: SigningKeyFolder) -> None:
+    create(folder)
+    second = further(folder)
+    folder.retire(second, destroy=False)
+    (folder.path / "retired" / f"{second}.key.pem").rename(folder.path / f"{second}.key.pem")
+    folder.restore(second)
+    assert folder.pair(second, None).id == second
+    assert "No such file" in refusal(lambda: folder.restore(second))
+
+
 def test_the_stamp_changes_with_the_active_key_and_with_the_metadata(folder: SigningKeyFolder) -> None:
     create(folder)
     second = further(folder)

@@ -88,6 +88,21 @@ def test_the_next_command_follows_the_rollover() -> None:
     assert report(new, replace(old, state=KeyState.RETIRED), confirmed=True).next_command is None
 
 
+def test_until_the_old_key_is_retired_its_way_back_and_every_command_are_at_hand() -> None:
+    def report(*keys: KeyRecord) -> RolloverReport:
+        return RolloverReport(keys, "ab", NOW, (ProviderState(account(), NOW),))
+
+    old = KeyRecord("old", KeyState.PUBLISHED, NOW, NOW + timedelta(days=400), 2048)
+    new = replace(old, id="new", state=KeyState.ACTIVE, created=NOW + timedelta(days=300))
+    assert report(new, old).to_show == report(new, old).providers
+    assert report(new, old).way_back == "broker keys activate old"
+    back = report(replace(old, state=KeyState.ACTIVE), replace(new, state=KeyState.PUBLISHED))
+    assert (back.to_show, back.way_back) == (back.providers, None)
+    over = report(new, replace(old, state=KeyState.RETIRED))
+    assert (over.to_show, over.way_back) == ((), None)
+    assert report(old).way_back is None
+
+
 def test_a_provider_that_two_accounts_of_the_file_share_is_told_once() -> None:
     states = provider_states([account(), account(region="us-east-1")], "ab", {})
     assert states == (ProviderState(account(), None),)

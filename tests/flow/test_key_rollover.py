@@ -148,7 +148,10 @@ def test_nobody_notices_a_rollover(rolling: Demo) -> None:
         assert f"broker keys retire {old}" in keys(rolling, "activate", new, "--yes")
         until_more(answers)
         assert states(rolling) == {new: "active", old: "published"}
-        assert commands(keys(rolling, "list")) == []
+        listed = keys(rolling, "list")
+        assert len(commands(listed)) == len(ACCOUNTS)  # until OLD is retired: an account may have been forgotten
+        assert f"broker keys retire {old}" in listed
+        assert f"broker keys activate {old}" in listed
 
         printed = keys(rolling, "retire", old)
         assert "private key is kept" in printed
@@ -208,6 +211,31 @@ def test_a_key_that_aws_has_not_heard_of_is_refused_by_aws_and_everybody_learns_
     tell_aws(rolling, printed)
     keys(rolling, "activate", new, "--yes")
     assert person.credentials("home").status == 200
+
+
+def test_the_way_back_is_open_while_somebody_mends_the_entitlements_file(rolling: Demo) -> None:
+    old = the_key(rolling, "active")
+    keys(rolling, "new")
+    new = [key for key, state in states(rolling).items() if state == "published"][-1]
+    tell_aws(rolling, keys(rolling, "list"))
+    person = rolling.signed_in("alice")
+    keys(rolling, "activate", new, "--yes")
+    file = rolling.folder / "entitlements.toml"
+    good = file.read_text()
+    try:
+        file.write_text(good + "[[")
+        assert "accounts are not named" in keys(rolling, "list")
+        assert "nobody is here to ask" in keys(rolling, "activate", old, fails=True)
+        keys(rolling, "activate", old, "--yes")
+        assert person.credentials("home").status == 200
+        keys(rolling, "retire", new)
+        assert "`broker keys restore" in keys(rolling, "activate", new, "--yes", fails=True)
+        assert f"broker keys activate {new}" in keys(rolling, "restore", new)
+        keys(rolling, "activate", new, "--yes")
+    finally:
+        file.write_text(good)
+    assert the_key(rolling, "active") == new
+    assert person.credentials("home").status == 200  # AWS was not told of the retirement
 
 
 def retired(demo: Demo) -> dict[str, str]:

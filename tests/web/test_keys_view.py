@@ -43,9 +43,21 @@ def test_in_a_rollover_the_page_gives_the_exact_commands(world: World, administr
         "aws iam update-saml-provider --saml-metadata-document file://metadata.xml"
         " --saml-provider-arn arn:aws:iam::111122223333:saml-provider/broker</pre>"
     ) in page.text
-    assert page.text.count("update-saml-provider") == 1
+    assert page.text.count("update-saml-provider") == 2
     assert "broker keys activate 0a1b2c3d4e5f6071</pre>" in page.text
     assert "https://console.aws.amazon.com/iam/" in page.text
+
+
+def test_after_the_new_key_signs_the_page_says_how_to_go_back(world: World, administrator: Browser) -> None:
+    new = replace(KEY, id="0a1b2c3d4e5f6071", created=world.clock())
+    world.rollover = replace(world.rollover, keys=(new, replace(KEY, state=KeyState.PUBLISHED)))
+
+    page = administrator.get("/admin/keys")
+
+    assert page.text.count("has the present metadata, confirmed") == 2
+    assert page.text.count("update-saml-provider") == 2
+    assert f"broker keys retire {KEY.id}</pre>" in page.text
+    assert f"broker keys activate {KEY.id}</pre>" in page.text
 
 
 def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Browser) -> None:
