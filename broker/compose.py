@@ -31,6 +31,7 @@ from broker.core.duties import Duty
 from broker.core.entitlements import Account
 from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved
 from broker.core.issuance import IssuancePorts
+from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.principal import Principal
@@ -246,16 +247,18 @@ class Broker:
         )
 
     def rollover(self) -> RolloverReport:
-        """The signing keys, and what AWS has to be told of them.
+        """The signing keys, what AWS has to be told of them, and what it answered.
 
         Raises:
             SigningKeyUnusable: the folder of the keys cannot be read.
+            AuditUnavailable: no answer.
         """
         try:
-            return self.keys.report(accounts(self.settings))
+            report = self.keys.report(accounts(self.settings))
         except EntitlementsInvalid as error:
             # A key can be about to end while somebody mends the file.
-            return replace(self.keys.report(self.entitlements.last_good_accounts()), accounts_problem=str(error))
+            report = replace(self.keys.report(self.entitlements.last_good_accounts()), accounts_problem=str(error))
+        return with_evidence(report, SqlAuditLog(self.database))
 
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.

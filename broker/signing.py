@@ -162,6 +162,7 @@ class SigningKeys:
             keys=self._records(metadata),
             metadata_sha256=_sha256(metadata),
             valid_until=read_metadata(metadata).valid_until,
+            active_since=self.folder.active_since(),
             providers=self.providers(accounts),
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -99,6 +99,17 @@ class SigningKeyFolder:
                 Fault("saml.keys", f"{self.path} holds no active key: run `broker keys new`")
             ) from error
         except (OSError, UnicodeDecodeError) as error:
+            raise unusable(self.path / _ACTIVE, error) from error
+
+    def active_since(self) -> datetime:
+        """When it became the one that signs: when the file that names it was written.
+
+        Raises:
+            SigningKeyUnusable: there is none.
+        """
+        try:
+            return datetime.fromtimestamp((self.path / _ACTIVE).stat().st_mtime, UTC)
+        except OSError as error:
             raise unusable(self.path / _ACTIVE, error) from error
 
     def active(self, now: datetime) -> FileSigningKey:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from broker.adapters.aws.diagnosis import Route, diagnose_account
 from broker.adapters.aws.endpoints import PUBLIC_ENDPOINTS, AwsEndpoints
+from broker.adapters.database.audit_log import SqlAuditLog
+from broker.adapters.database.engine import Database
 from broker.adapters.entitlements_file import parse_file
 from broker.cli.doctor import CHECKS, as_json, doctor, examine
 from broker.cli.options import with_settings
 from broker.compose import signing_keys, utc_now
 from broker.core.entitlements import Account
-from broker.core.errors import ConfigurationInvalid, EntitlementsInvalid, SigningKeyUnusable
+from broker.core.errors import (
+    AuditUnavailable,
+    ConfigurationInvalid,
+    EntitlementsInvalid,
+    SettingsInvalid,
+    SigningKeyUnusable,
+)
 from broker.core.findings import Finding, FindingState
+from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
 from broker.settings import Settings
@@ -61,6 +71,13 @@ def _diagnose_keys(settings: Settings, accounts: tuple[Account, ...], clock: Clo
         yield from _faults(error)
         return
     yield Finding(FindingState.OK, _KEYS, "what the active key signs is accepted by the published metadata")
+    try:
+        report = with_evidence(report, SqlAuditLog(Database(settings.database.url)))
+    except (AuditUnavailable, SettingsInvalid) as error:
+        yield _warned(
+            f"what STS answered to the active key is not known: {error}",
+            "database.url, or run this as the user of the service",
+        )
     yield from _what_to_tell(report)
 
 
@@ -85,12 +102,25 @@ def _warned(what: str, advice: str) -> Finding:
 def _what_to_tell(report: RolloverReport) -> Iterator[Finding]:
     for provider in report.providers:
         name = f"{provider.account.name} ({provider.account.id})"
+        if provider.refused_at is not None:
+            refused = f"{name} refused the signature of the active key, last on {_minute(provider.refused_at)}"
+            back = f", or go back: `{report.way_back}`" if report.way_back else ""
+            advice = f"it lacks its certificate: `broker metadata > metadata.xml`, `{provider.command}`{back}"
+            yield Finding(FindingState.FAILED, _KEYS, refused, advice)
+            continue
+        if provider.accepted_at is not None:
+            accepted = f"{name} accepted the signature of the active key, last on {_minute(provider.accepted_at)}"
+            yield Finding(FindingState.OK, _KEYS, accepted)
         if provider.confirmed_at is None:
             advice = f"`broker metadata > metadata.xml`, `{provider.command}`, then `{report.next_command}`"
             yield _warned(f"nobody confirmed that {name} has the present metadata", advice)
         else:
             confirmed = f"{provider.confirmed_at:%Y-%m-%d}"
             yield Finding(FindingState.OK, _KEYS, f"{name} has the present metadata, as was confirmed on {confirmed}")
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d at %H:%M} UTC"
 
 
 def _faults(error: ConfigurationInvalid) -> Iterator[Finding]:

@@ -176,7 +176,7 @@ def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None
         for key in after.keys:
             if key.state is KeyState.PUBLISHED:
                 click.echo(f"  broker keys retire {key.id}")
-        click.echo("If they do not, `broker keys list` shows once more what AWS must be told; or go back at once:")
+        click.echo("If they do not, `broker doctor aws` says which account refuses it and what to tell it; or go back:")
         click.echo(f"  {after.way_back}")
     else:
         click.echo("`broker keys list` shows what AWS must be told before the newer key signs (again).")

@@ -534,6 +534,11 @@ class TokenServiceRefused(BrokerError):
         raise NotImplementedError
 
 
+def certificate_missing(saml_provider_arn: str) -> str:
+    """How :class:`SignatureNotAccepted` says it: whoever looks for such refusals in the audit looks for this."""
+    return f"The metadata in {saml_provider_arn} does not hold the certificate of the active signing key"
+
+
 class SamlProviderMissing(TokenServiceRefused):
     """InvalidIdentityToken, "Specified provider doesn't exist": nobody has made it, or its ARN is misspelt."""
 
@@ -563,10 +568,7 @@ class SignatureNotAccepted(TokenServiceRefused):
 
     def remedy(self, asked: ExchangeAsked) -> str:
         """Give the provider our metadata."""
-        return (
-            f"The metadata in {asked.saml_provider_arn} does not hold the certificate of the active signing key."
-            f" {_publish_metadata(asked)}"
-        )
+        return f"{certificate_missing(asked.saml_provider_arn)}. {_publish_metadata(asked)}"
 
 
 class AudienceNotAccepted(TokenServiceRefused):

@@ -91,10 +91,19 @@ class ProviderState:
 
     Attributes:
         confirmed_at: when the operator confirmed that it holds the present metadata; None: it has to be given it.
+        refused_at: when STS last refused the signature of the active key, nobody having been let in through it since.
+        accepted_at: when STS last let somebody in through it with the active key; None when that is not known.
     """
 
     account: Account
     confirmed_at: datetime | None
+    refused_at: datetime | None = None
+    accepted_at: datetime | None = None
+
+    @property
+    def must_be_told(self) -> bool:
+        """Whether it has to be given the present metadata: what STS answers counts for more than what was said."""
+        return self.confirmed_at is None or self.refused_at is not None
 
     @property
     def command(self) -> str:
@@ -110,6 +119,7 @@ class RolloverReport:
         keys: the active one first, the retired ones last.
         metadata_sha256: of the signed metadata, hexadecimal.
         valid_until: until when the signed metadata holds, aware, UTC.
+        active_since: when the active key began to sign, aware, UTC.
         providers: one for each account of the entitlements file.
         accounts_problem: why the accounts are those of the last good entitlements file; None when they are the file's.
     """
@@ -117,13 +127,14 @@ class RolloverReport:
     keys: tuple[KeyRecord, ...]
     metadata_sha256: str
     valid_until: datetime
+    active_since: datetime
     providers: tuple[ProviderState, ...]
     accounts_problem: str | None = None
 
     @property
     def to_be_told(self) -> tuple[ProviderState, ...]:
-        """Those that have to be given the present metadata, as far as anybody confirmed."""
-        return tuple(provider for provider in self.providers if provider.confirmed_at is None)
+        """Those that have to be given the present metadata, as far as it is known."""
+        return tuple(provider for provider in self.providers if provider.must_be_told)
 
     @property
     def to_show(self) -> tuple[ProviderState, ...]:

@@ -64,14 +64,14 @@ def test_an_account_has_the_metadata_only_when_that_very_document_was_confirmed(
     }
     states = provider_states([one, two, three], "ab", said)
     assert [state.confirmed_at for state in states] == [NOW, None, None]
-    report = RolloverReport((record(timedelta(days=1)),), "ab", NOW, states)
+    report = RolloverReport((record(timedelta(days=1)),), "ab", NOW, NOW, states)
     assert [state.account for state in report.to_be_told] == [two, three]
     assert len(report.warnings(NOW)) == 1
 
 
 def test_the_next_command_follows_the_rollover() -> None:
     def report(*keys: KeyRecord, confirmed: bool) -> RolloverReport:
-        return RolloverReport(keys, "ab", NOW, (ProviderState(account(), NOW if confirmed else None),))
+        return RolloverReport(keys, "ab", NOW, NOW, (ProviderState(account(), NOW if confirmed else None),))
 
     def key(name: str, state: KeyState, day: int) -> KeyRecord:
         return KeyRecord(name, state, NOW + timedelta(days=day), NOW + timedelta(days=400), 2048)
@@ -88,9 +88,15 @@ def test_the_next_command_follows_the_rollover() -> None:
     assert report(new, replace(old, state=KeyState.RETIRED), confirmed=True).next_command is None
 
 
+def test_an_account_that_refuses_the_active_key_has_to_be_told_whatever_was_confirmed() -> None:
+    refusing = ProviderState(account(), NOW, refused_at=NOW)
+    report = RolloverReport((record(timedelta(days=400)),), "ab", NOW, NOW, (refusing,))
+    assert report.to_be_told == (refusing,)
+
+
 def test_until_the_old_key_is_retired_its_way_back_and_every_command_are_at_hand() -> None:
     def report(*keys: KeyRecord) -> RolloverReport:
-        return RolloverReport(keys, "ab", NOW, (ProviderState(account(), NOW),))
+        return RolloverReport(keys, "ab", NOW, NOW, (ProviderState(account(), NOW),))
 
     old = KeyRecord("old", KeyState.PUBLISHED, NOW, NOW + timedelta(days=400), 2048)
     new = replace(old, id="new", state=KeyState.ACTIVE, created=NOW + timedelta(days=300))

@@ -16,9 +16,12 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.cli.doctor_aws import diagnose_aws
+from broker.core.findings import FindingState
 from broker.sandbox.aws.company import ACCOUNTS, REGION
 from broker.sandbox.aws.organization import ACCESS_ROLE
-from broker.settings import ListenSettings
+from broker.settings import ListenSettings, load_settings
 from tests.flow.demo_process import BROKER, Answer, Demo, PortalClient, running_demo
 
 if TYPE_CHECKING:
@@ -46,6 +49,13 @@ def keys(demo: Demo, *arguments: str, fails: bool = False) -> str:
     )
     assert (ended.returncode == 1) is fails, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
+
+
+def failures(demo: Demo) -> list[str]:
+    """What `broker doctor aws` finds wrong, with the stand-in in the place of AWS."""
+    endpoints = LoopbackEndpoints(demo.described["aws_endpoint"], demo.described["signin_endpoint"])
+    found = diagnose_aws(load_settings(demo.settings, environment={}), endpoints)
+    return [f"{one.what}: {one.advice}" for one in found if one.state is FindingState.FAILED]
 
 
 def states(demo: Demo) -> dict[str, str]:
@@ -204,6 +214,14 @@ def test_a_key_that_aws_has_not_heard_of_is_refused_by_aws_and_everybody_learns_
     line = next(line for line in log(rolling).splitlines() if advice in line)
     assert "Response signature invalid" in line
     assert "aws iam update-saml-provider" in line
+
+    page = rolling.signed_in("erin").get("/admin/keys").text
+    assert page.count("refused the signature of the active key") == 1  # in the one account that was asked
+    assert "update-saml-provider" in page
+    (failure,) = failures(rolling)
+    assert "refused the signature of the active key, last on" in failure
+    assert "aws iam update-saml-provider" in failure
+    assert f"`broker keys activate {old}`" in failure
 
     keys(rolling, "activate", old, "--yes")  # the way back needs nothing of AWS
     assert person.credentials("home").status == 200

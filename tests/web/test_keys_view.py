@@ -60,6 +60,21 @@ def test_after_the_new_key_signs_the_page_says_how_to_go_back(world: World, admi
     assert f"broker keys activate {KEY.id}</pre>" in page.text
 
 
+def test_an_account_that_refuses_the_active_key_is_shown_whatever_was_confirmed(
+    world: World, administrator: Browser
+) -> None:
+    refusing = ProviderState(FILES, KEY.created, refused_at=world.clock())
+    accepting = ProviderState(WORKBENCH, KEY.created, accepted_at=world.clock())
+    world.rollover = replace(world.rollover, providers=(refusing, accepting))
+
+    page = administrator.get("/admin/keys")
+
+    assert page.text.count("refused the signature of the active key, last") == 1
+    assert page.text.count("has the present metadata, confirmed") == 1
+    assert page.text.count("accepted the signature of the active key, last") == 1
+    assert page.text.count(f"--saml-provider-arn {FILES.saml_provider_arn}") == 1
+
+
 def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Browser) -> None:
     world.rollover = replace(world.rollover, keys=(replace(KEY, not_after=world.clock() + timedelta(days=9)),))
     assert "The key that signs ends soon" in administrator.get("/admin/keys").text

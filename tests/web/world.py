@@ -194,6 +194,7 @@ class World:
             keys=(KEY,),
             metadata_sha256="cd" * 32,
             valid_until=KEY.not_after,
+            active_since=KEY.created,
             providers=tuple(ProviderState(account, KEY.created) for account in (FILES, WORKBENCH)),
         )
         public_url = portal.setdefault("public_url", "http://localhost:8000")
