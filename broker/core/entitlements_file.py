@@ -39,7 +39,7 @@ from broker.core.errors import DirectoryUnavailable, EntitlementsInvalid, Fault,
 from broker.core.partitions import PARTITIONS
 from broker.core.prefix_overlaps import overlap_warnings
 from broker.core.principal import DirectoryGroup
-from broker.core.session_policy import compile_session_policy
+from broker.core.session_policy import LONGEST_POLICY, compile_session_policy
 
 # Attributes that Active Directory lets people write on their own account by default (the property sets Personal
 # Information and Web Information, MS-ADTS section 5.1.3.2.1): whoever may write one chooses what it opens.
@@ -543,6 +543,12 @@ class _Reader:
         arns = self._texts(place, table, "policy_arns")
         if len(arns) > _MOST_POLICY_ARNS:
             self._fault(f"{place}, policy_arns", f"STS takes at most {_MOST_POLICY_ARNS}")
+        elif (characters := sum(map(len, arns))) > LONGEST_POLICY:
+            self._fault(
+                f"{place}, policy_arns",
+                f"the ARNs have {characters} characters together, STS takes {LONGEST_POLICY}: name fewer, or policies"
+                " with shorter paths",
+            )
         for index, arn in enumerate(arns):
             match = _POLICY_ARN.fullmatch(arn)
             owners = {account.id, "aws"} if account else set()

@@ -265,6 +265,18 @@ def test_sts_takes_ten_managed_policies() -> None:
     assert faults(home(s3="", policy_arns=str(eleven))) == ['entitlement "home", policy_arns: STS takes at most 10']
 
 
+def test_sts_takes_managed_policies_as_long_as_their_arns_fit_together() -> None:
+    def arn(number: int, length: int) -> str:
+        begin = f"arn:aws:iam::111122223333:policy/{'p' * 99}/{'q' * 60}/{number}"
+        return begin + "n" * (length - len(begin))
+
+    fitting = [*(arn(number, 205) for number in range(9)), arn(9, 203)]
+    assert sum(map(len, fitting)) == 2048
+    assert one(home(s3="", policy_arns=str(fitting))).scope == ManagedPolicyScope(tuple(fitting))
+    (fault,) = faults(home(s3="", policy_arns=str([*fitting[:9], arn(9, 204)])))
+    assert fault.startswith('entitlement "home", policy_arns: the ARNs have 2049 characters together, STS takes 2048')
+
+
 def test_where_the_account_is_wrong_its_policies_are_still_looked_at() -> None:
     found = faults(home(account='"x"', s3="", policy_arns='["arn:aws:iam::1:policy/x"]'))
     assert [fault.split(":")[0] for fault in found] == [

@@ -349,11 +349,11 @@ def _session_policies(parameters: Mapping[str, str]) -> _SessionPolicies:
     arns = [_text(parameters, f"PolicyArns.member.{n}.arn", 20, 2048, _ARN_TEXT) for n in range(1, given + 1)]
     if len(arns) > _MAX_POLICY_ARNS:
         raise _violation("", "PolicyArns", f"Member must have length less than or equal to {_MAX_POLICY_ARNS}")
-    if "Policy" not in parameters:
-        return _SessionPolicies((), tuple(arns))
-    inline = _text(parameters, "Policy", 1, _MAX_POLICY_TEXT, _POLICY_TEXT)
-    if len(inline) + sum(map(len, arns)) > _MAX_POLICY_TEXT:
+    inline = _text(parameters, "Policy", 1, _MAX_POLICY_TEXT, _POLICY_TEXT) if "Policy" in parameters else None
+    if sum(map(len, [*arns, inline or ""])) > _MAX_POLICY_TEXT:
         raise StsError("PackedPolicyTooLarge", 400, "The plaintext of the session policies exceeds 2048 characters.")
+    if inline is None:
+        return _SessionPolicies((), tuple(arns))
     try:
         parse_policy(inline, Kind.IDENTITY)
     except MalformedPolicyError as error:

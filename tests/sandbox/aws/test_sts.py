@@ -209,6 +209,8 @@ def managed(*arns: str) -> dict[str, str]:
         (managed(f"arn:aws:iam::{FILES}:policy/Missing"), "ValidationError", NO_SUCH_POLICY),
         (managed(f"arn:aws:iam::{RESEARCH}:policy/Foreign"), "ValidationError", NO_SUCH_POLICY),
         (managed(*[f"arn:aws:iam::{FILES}:policy/P"] * 11), "ValidationError", "at 'policyArns' " + TOO_LONG + "10"),
+        (managed(*[f"arn:aws:iam::{FILES}:policy/{'p' * 100}/P"] * 10), "ValidationError", NO_SUCH_POLICY),
+        (managed(*[f"arn:aws:iam::{FILES}:policy/{'p' * 180}/P"] * 10), "PackedPolicyTooLarge", "exceeds 2048"),
         ({"PrincipalArn": f"arn:aws:iam::{FILES}:saml-provider/nobody"}, "InvalidIdentityToken", NO_SUCH_PROVIDER),
         ({"SAMLAssertion": STRANGERS_RESPONSE}, "InvalidIdentityToken", "Response signature invalid"),
         ({"SAMLAssertion": "!" * 40}, "InvalidIdentityToken", "Invalid base64 SAMLResponse"),
