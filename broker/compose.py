@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,6 +34,7 @@ from broker.core.issuance import IssuancePorts
 from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
+from broker.core.own_roles import OwnRoles
 from broker.core.principal import Principal
 from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
@@ -50,6 +51,9 @@ from broker.signing import CurrentSigner, SigningKeys
 from broker.streaming import Streaming
 from broker.tidying import tidying
 from broker.web.portal import Portal
+
+OWN_ROLES_OPTION: Final = " --for own-roles"
+"""What the commands about keys take for those of the broker's own roles."""
 
 _log = structlog.get_logger()
 
@@ -91,7 +95,6 @@ class Broker:
         self.entitlements.check_text()
         self.settings.secret_key()
         self.sealing.check_at_start()
-        self.revoking.check_at_start()
         self.streaming.check_at_start()
         check_ready(self.database, resource("alembic"))
 
@@ -119,6 +122,7 @@ class Broker:
         if sealed and self.settings.second_factor.mode == Mode.OFF:
             _log.warning("nobody can use these: second_factor.mode is off", entitlements=sealed)
         self.sealing.warn_at_start()
+        self.revoking.warn_at_start()
 
     def background(self) -> tuple[Periodic, ...]:
         """What each worker does beside its requests.
@@ -220,7 +224,9 @@ class Broker:
             limits=limits,
             metadata=self.keys.metadata,
             rollover=self.rollover,
+            own_rollover=self.own_rollover,
             signing_key_problem=signer.problem,
+            own_key_problem=self.revoking.key_problem,
             sealing_problem=self.sealing.problem,
             streaming_problem=self.streaming.problem,
             public_url=settings.public_url,
@@ -253,12 +259,30 @@ class Broker:
             SigningKeyUnusable: the folder of the keys cannot be read.
             AuditUnavailable: no answer.
         """
+        known, problem = self._accounts()
+        report = replace(self.keys.report(known), accounts_problem=problem)
+        return with_evidence(report, SqlAuditLog(self.database))
+
+    def own_rollover(self) -> RolloverReport | None:
+        """The same of the keys for the broker's own roles; None when it has none.
+
+        Raises:
+            SigningKeyUnusable: the folder of these keys cannot be read.
+            AuditUnavailable: no answer.
+        """
+        if not self.settings.own_roles.revoker:
+            return None
+        known, problem = self._accounts()
+        report = own_signing_keys(self.settings).report(own_accounts(self.settings, known))
+        report = replace(report, accounts_problem=problem, option=OWN_ROLES_OPTION)
+        return with_evidence(report, SqlAuditLog(self.database), errands=True)
+
+    def _accounts(self) -> tuple[tuple[Account, ...], str | None]:
         try:
-            report = self.keys.report(accounts(self.settings))
+            return accounts(self.settings), None
         except EntitlementsInvalid as error:
             # A key can be about to end while somebody mends the file.
-            report = replace(self.keys.report(self.entitlements.last_good_accounts()), accounts_problem=str(error))
-        return with_evidence(report, SqlAuditLog(self.database))
+            return self.entitlements.last_good_accounts(), str(error)
 
     def has_duty(self, duty: Duty, principal: Principal) -> bool:
         """Whether a group of the person's gives them that duty in the portal.
@@ -305,6 +329,12 @@ def accounts(settings: Settings) -> tuple[Account, ...]:
         EntitlementsInvalid: with every fault.
     """
     return parse_file(settings.entitlements, settings.attributes).accounts
+
+
+def own_accounts(settings: Settings, known: Sequence[Account]) -> tuple[Account, ...]:
+    """Those accounts as the broker's own roles are entered there, also while no revoker is named yet."""
+    own = OwnRoles(settings.own_roles.revoker or "none-yet", settings.own_roles.saml_provider)
+    return tuple(own.in_account(account) for account in known)
 
 
 def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> Broker:

@@ -26,7 +26,7 @@ from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.adapters.checkpoints import create_key
 from broker.adapters.database import migrations
 from broker.app import create_app
-from broker.compose import Broker, accounts, compose, own_signing_keys, utc_now
+from broker.compose import Broker, accounts, compose, own_accounts, own_signing_keys, utc_now
 from broker.core.errors import AddressInUse, BrokerError, ConfigurationInvalid, Fault
 from broker.resources import resource
 from broker.sandbox.aws.company import ACCOUNTS, found_company
@@ -240,6 +240,7 @@ def _compose(folder: Path, port: int, directory: Mapping[str, Any], aws: Mapping
     if not (folder / "own-role-keys").exists():
         own_keys.create(timedelta(days=365), 2048, now)
     own_keys.sign_metadata()
+    own_keys.confirm(own_accounts(settings, accounts(settings)), now)
     found_revoker(aws["aws_admin"], aws["aws_endpoint"], own_keys.metadata())
     broker.check_at_start()
     return broker

@@ -24,7 +24,7 @@ from broker.core.ports import Clock, Directory
 from broker.core.revoking import InAws, RevokingPorts, carry_out, revoke_gone
 from broker.periodic import Periodic
 from broker.settings import Settings
-from broker.signing import CurrentSigner, SigningKeys
+from broker.signing import LateSigner, SigningKeys
 
 _log = structlog.get_logger()
 
@@ -70,35 +70,28 @@ class Revoking:
         self._accounts = accounts
         self._clock = clock
 
-    def check_at_start(self) -> None:
-        """Refuse to serve with a revoker that could not be entered.
+    def warn_at_start(self) -> None:
+        """Log why the revoker cannot be entered. People are served all the same: it is none of theirs."""
+        if (problem := self.key_problem()) is not None:
+            _log.error("sessions cannot be ended in AWS", problem=problem)
 
-        Raises:
-            SigningKeyUnusable: the key of the broker's own roles, its certificate and its metadata do not fit.
-        """
-        if not self._settings.own_roles.revoker:
-            return
+    def key_problem(self) -> str | None:
+        """What has to be done about the key of the broker's own roles; None when there is nothing, or no such role."""
+        if self._signer is None:
+            return None
         try:
-            self._keys.check(self._clock())
+            return self._signer.problem()
         except SigningKeyUnusable as error:
             # The keys do not know whose they are; what mends people's would leave these as they are.
             faults = (Fault("own_roles.keys", f"{one.message} (`--for own-roles`)") for one in error.faults)
-            raise SigningKeyUnusable(*faults) from error
+            return str(SigningKeyUnusable(*faults))
 
     def ports(self) -> RevokingPorts:
-        """What revoking needs, for the requests.
-
-        Raises:
-            SigningKeyUnusable: as above.
-        """
+        """What revoking needs, for the requests."""
         return self._ports(self._database)
 
     def background(self) -> tuple[Periodic, ...]:
-        """What each worker does; one at a time does it.
-
-        Raises:
-            SigningKeyUnusable: as above.
-        """
+        """What each worker does; one at a time does it."""
         # A connection of its own, as for sealing.
         ports = self._ports(Database(self._settings.database.url, connections=1))
         threads = [Periodic("revoking", _EVERY, lambda: _carry_out(ports))]
@@ -109,9 +102,15 @@ class Revoking:
         return tuple(threads)
 
     @cached_property
+    def _signer(self) -> LateSigner | None:
+        if not self._settings.own_roles.revoker:
+            return None
+        return LateSigner(self._keys.folder, self._settings.own_entity_id, self._clock)
+
+    @cached_property
     def _in_aws(self) -> InAws | None:
         own, aws = self._settings.own_roles, self._settings.aws
-        if not own.revoker:
+        if self._signer is None:
             return None
         token_service = StsTokenService(
             self._endpoints,
@@ -123,7 +122,7 @@ class Revoking:
             clock=self._clock,
         )
         errands = ErrandPorts(
-            signer=CurrentSigner(self._keys.folder, self._settings.own_entity_id, self._clock),
+            signer=self._signer,
             token_service=token_service,
             audit=SqlAuditLog(self._database),
             clock=self._clock,

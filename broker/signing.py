@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -300,6 +301,39 @@ class CurrentSigner:
         if warning is not None and self._warned_on != today:
             self._warned_on = today
             _log.warning("signing_key.warning", warning=warning)
+
+
+class LateSigner:
+    """As :class:`CurrentSigner`, but made when it is needed: a key that cannot be used stops what it signs, no more.
+
+    Threads share one instance.
+    """
+
+    def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock) -> None:
+        """Remember where the key is; nothing is read yet."""
+        self._make = partial(CurrentSigner, folder, entity_id, clock)
+        self._made: CurrentSigner | None = None
+
+    def sign(self, claims: AssertionClaims) -> SignedAssertion:
+        """Sign those claims with the active key.
+
+        Raises:
+            SigningKeyUnusable: it cannot be used; the next signature looks again.
+        """
+        return self._current().sign(claims)
+
+    def problem(self) -> str | None:
+        """What an operator has to do about the key although it signs; None when there is nothing.
+
+        Raises:
+            SigningKeyUnusable: nothing can be signed.
+        """
+        return self._current().problem()
+
+    def _current(self) -> CurrentSigner:
+        # Two threads may both make one; either will do.
+        self._made = self._made or self._make()
+        return self._made
 
 
 def _sha256(content: bytes) -> str:

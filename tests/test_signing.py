@@ -18,7 +18,7 @@ from broker.adapters.signing_keys import SigningKeyFolder
 from broker.core.entitlements import Account
 from broker.core.errors import SigningKeyUnusable
 from broker.core.key_rollover import MOST_PUBLISHED, KeyState
-from broker.signing import CurrentSigner, SigningKeys
+from broker.signing import CurrentSigner, LateSigner, SigningKeys
 from tests.adapters.saml.claims import ENTITY_ID, SIGN_ON, claims
 from tests.adapters.saml.verifiers import Refused, check_with_python3_saml
 
@@ -260,6 +260,16 @@ def test_nothing_is_signed_with_a_key_that_the_metadata_no_longer_names(keys: Si
 def test_a_signer_does_not_start_with_a_key_that_does_not_fit(keys: SigningKeys) -> None:
     keys.folder.make_active(keys.folder.create("x", YEAR, 2048, now()).key_id)
     assert "not accepted" in refusal(lambda: signer_of(keys))
+
+
+def test_a_late_signer_signs_as_soon_as_its_key_is_there(tmp_path: Path) -> None:
+    keys = SigningKeys(SigningKeyFolder(tmp_path / "keys"), ENTITY_ID, SIGN_ON)
+    signer = LateSigner(keys.folder, ENTITY_ID, now)
+    assert "no active key" in refusal(lambda: signer.sign(claims()))
+    assert "no active key" in refusal(signer.problem)
+    keys.create(YEAR, 2048, now())
+    assert signer.sign(claims()).response.reveal()
+    assert signer.problem() is None
 
 
 def test_while_keys_roll_over_threads_sign_without_a_break(keys: SigningKeys) -> None:

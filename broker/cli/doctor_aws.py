@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from broker.adapters.database.engine import Database
 from broker.adapters.entitlements_file import parse_file
 from broker.cli.doctor import CHECKS, as_json, doctor, examine
 from broker.cli.options import with_settings
-from broker.compose import signing_keys, utc_now
+from broker.compose import OWN_ROLES_OPTION, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import (
     AuditUnavailable,
@@ -28,8 +29,10 @@ from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
 from broker.settings import Settings
+from broker.signing import SigningKeys
 
 _KEYS = "signing keys"
+_OWN_KEYS = "signing keys of the broker's own roles (--for own-roles)"
 
 
 def diagnose_aws(
@@ -52,16 +55,23 @@ def diagnose_aws(
         accounts = parsed.accounts
         for item in parsed.entitlements:
             roles[item.entitlement.account.key][item.entitlement.role_name].update(item.entitlement.tags)
-    yield from _diagnose_keys(settings, accounts, clock)
+    yield from _diagnose_keys(settings, signing_keys(settings), accounts, clock)
+    if settings.own_roles.revoker:
+        for finding in _diagnose_keys(
+            settings, own_signing_keys(settings), own_accounts(settings, accounts), clock, option=OWN_ROLES_OPTION
+        ):
+            yield replace(finding, subject=_OWN_KEYS)
     route = Route(endpoints, settings.aws.proxy, settings.aws.connect_timeout, settings.aws.read_timeout)
     for account in accounts:
         yield from diagnose_account(account, roles[account.key], route, clock)
 
 
-def _diagnose_keys(settings: Settings, accounts: tuple[Account, ...], clock: Clock) -> Iterator[Finding]:
-    keys, now = signing_keys(settings), clock()
+def _diagnose_keys(
+    settings: Settings, keys: SigningKeys, accounts: tuple[Account, ...], clock: Clock, *, option: str = ""
+) -> Iterator[Finding]:
+    now = clock()
     try:
-        report = keys.report(accounts)
+        report = replace(keys.report(accounts), option=option)
         for key in report.keys:
             warning = key.warning(now)
             what = f"{key.id} {_STATES[key.state]}, {key.bits} bits, {key.days_left(now)} days left"
@@ -72,7 +82,7 @@ def _diagnose_keys(settings: Settings, accounts: tuple[Account, ...], clock: Clo
         return
     yield Finding(FindingState.OK, _KEYS, "what the active key signs is accepted by the published metadata")
     try:
-        report = with_evidence(report, SqlAuditLog(Database(settings.database.url)))
+        report = with_evidence(report, SqlAuditLog(Database(settings.database.url)), errands=bool(option))
     except (AuditUnavailable, SettingsInvalid) as error:
         yield _warned(
             f"what STS answered to the active key is not known: {error}",
@@ -105,14 +115,14 @@ def _what_to_tell(report: RolloverReport) -> Iterator[Finding]:
         if provider.refused_at is not None:
             refused = f"{name} refused the signature of the active key, last on {_minute(provider.refused_at)}"
             back = f", or go back: `{report.way_back}`" if report.way_back else ""
-            advice = f"it lacks its certificate: `broker metadata > metadata.xml`, `{provider.command}`{back}"
+            advice = f"it lacks its certificate: `{report.metadata_command}`, `{provider.command}`{back}"
             yield Finding(FindingState.FAILED, _KEYS, refused, advice)
             continue
         if provider.accepted_at is not None:
             accepted = f"{name} accepted the signature of the active key, last on {_minute(provider.accepted_at)}"
             yield Finding(FindingState.OK, _KEYS, accepted)
         if provider.confirmed_at is None:
-            advice = f"`broker metadata > metadata.xml`, `{provider.command}`, then `{report.next_command}`"
+            advice = f"`{report.metadata_command}`, `{provider.command}`, then `{report.next_command}`"
             yield _warned(f"nobody confirmed that {name} has the present metadata", advice)
         else:
             confirmed = f"{provider.confirmed_at:%Y-%m-%d}"

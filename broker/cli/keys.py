@@ -12,11 +12,10 @@ import click
 
 from broker.adapters.rsa_keys import SMALLEST_KEY_BITS
 from broker.cli.options import reporting, with_settings
-from broker.compose import accounts, own_signing_keys, signing_keys, utc_now
+from broker.compose import accounts, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import EntitlementsInvalid, Fault, SigningKeyUnusable
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, console_steps
-from broker.core.own_roles import OwnRoles
 from broker.settings import Settings, load_settings, settings_path
 from broker.signing import SigningKeys
 
@@ -47,8 +46,7 @@ def _accounts(settings: Settings, whose: str) -> tuple[Account, ...]:
     known = accounts(settings)
     if whose == _PEOPLE:
         return known
-    own = OwnRoles(settings.own_roles.revoker or _OWN_ROLES, settings.own_roles.saml_provider)
-    return tuple(own.in_account(account) for account in known)
+    return own_accounts(settings, known)
 
 
 def _accounts_if_known(settings: Settings, whose: str) -> tuple[Account, ...] | None:
@@ -125,7 +123,8 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
     click.echo(f"\nThe metadata holds until {report.valid_until:%Y-%m-%d}; its SHA-256 is {report.metadata_sha256}.")
     for provider in report.providers:
         if provider.confirmed_at is not None:
-            click.echo(f"{_name(provider.account)} has it, as was confirmed on {provider.confirmed_at:%Y-%m-%d}.")
+            confirmed = f"as was confirmed on {provider.confirmed_at:%Y-%m-%d}"
+            click.echo(f"{_name(provider.account)} has it in {provider.account.saml_provider_arn}, {confirmed}.")
     if report.to_show or known is None:
         _echo_what_to_tell(report.to_show)
     if report.to_be_told:

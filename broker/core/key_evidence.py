@@ -17,12 +17,17 @@ from broker.core.errors import certificate_missing
 from broker.core.key_rollover import ProviderState, RolloverReport
 from broker.core.ports import AuditLog
 
-# The broker's own errands are signed with another key; between two issuances to people there are not so many.
+# The broker's own errands are signed with another key than people's issuances, and both lie in one log.
 _LOOKED_THROUGH: Final = 50
 
 
-def with_evidence(report: RolloverReport, audit: AuditLog) -> RolloverReport:
+def with_evidence(report: RolloverReport, audit: AuditLog, *, errands: bool = False) -> RolloverReport:
     """The report, and what AWS answered to the active key.
+
+    Args:
+        report: about people's keys, or those of the broker's own roles.
+        audit: holds what AWS answered.
+        errands: whether the keys are those of the broker's own roles.
 
     Raises:
         AuditUnavailable: no answer.
@@ -31,24 +36,32 @@ def with_evidence(report: RolloverReport, audit: AuditLog) -> RolloverReport:
     return replace(
         report,
         providers=tuple(
-            _with_answers(provider, report.active_since, audit, shared=accounts.count(provider.account.id) > 1)
+            _with_answers(
+                provider,
+                report.active_since,
+                audit,
+                errands=errands,
+                shared=accounts.count(provider.account.id) > 1,
+            )
             for provider in report.providers
         ),
     )
 
 
-def _with_answers(provider: ProviderState, since: datetime, audit: AuditLog, *, shared: bool) -> ProviderState:
+def _with_answers(
+    provider: ProviderState, since: datetime, audit: AuditLog, *, errands: bool, shared: bool
+) -> ProviderState:
     lacking = certificate_missing(provider.account.saml_provider_arn)
     refusals = AuditFilter(kind=EventKind.ISSUANCE_REJECTED, account=provider.account.id, text=lacking, since=since)
     refused_at = next((event.time for event in audit.search(refusals, limit=1).events), None)
     # An event names the account and no provider: where an account has two of them, it could be the other one's.
-    accepted_at = None if shared else _accepted_at(provider, since, audit)
+    accepted_at = None if shared else _accepted_at(provider, since, audit, errands=errands)
     if refused_at is not None and accepted_at is not None and accepted_at > refused_at:
         refused_at = None
     return replace(provider, refused_at=refused_at, accepted_at=None if refused_at else accepted_at)
 
 
-def _accepted_at(provider: ProviderState, since: datetime, audit: AuditLog) -> datetime | None:
+def _accepted_at(provider: ProviderState, since: datetime, audit: AuditLog, *, errands: bool) -> datetime | None:
     issuances = AuditFilter(kind=EventKind.ISSUANCE_SUCCEEDED, account=provider.account.id, since=since)
     found = audit.search(issuances, limit=_LOOKED_THROUGH).events
-    return next((event.time for event in found if event.use != Use.ERRAND), None)
+    return next((event.time for event in found if (event.use == Use.ERRAND) is errands), None)

@@ -102,8 +102,8 @@ class ProviderState:
 
     @property
     def must_be_told(self) -> bool:
-        """Whether it has to be given the present metadata: what STS answers counts for more than what was said."""
-        return self.confirmed_at is None or self.refused_at is not None
+        """Whether it has to be given the present metadata; what STS answers afterwards counts for more than a word."""
+        return self.confirmed_at is None or (self.refused_at is not None and self.refused_at >= self.confirmed_at)
 
     @property
     def command(self) -> str:
@@ -122,6 +122,7 @@ class RolloverReport:
         active_since: when the active key began to sign, aware, UTC.
         providers: one for each account of the entitlements file.
         accounts_problem: why the accounts are those of the last good entitlements file; None when they are the file's.
+        option: what the commands take besides, with a space before it.
     """
 
     keys: tuple[KeyRecord, ...]
@@ -130,6 +131,12 @@ class RolloverReport:
     active_since: datetime
     providers: tuple[ProviderState, ...]
     accounts_problem: str | None = None
+    option: str = ""
+
+    @property
+    def metadata_command(self) -> str:
+        """What writes the metadata to the file that the commands for AWS name."""
+        return f"broker metadata{self.option} > metadata.xml"
 
     @property
     def to_be_told(self) -> tuple[ProviderState, ...]:
@@ -149,16 +156,16 @@ class RolloverReport:
         """The next step of the rollover, once AWS has been told what it must be; None between rollovers."""
         newer = [key for key in self._published if self._active is None or key.created > self._active.created]
         if newer:
-            return f"broker keys activate {newer[-1].id}"
+            return f"broker keys activate {newer[-1].id}{self.option}"
         if self.to_be_told:
-            return "broker keys confirm"
-        return f"broker keys retire {self._published[0].id}" if self._published else None
+            return f"broker keys confirm{self.option}"
+        return f"broker keys retire {self._published[0].id}{self.option}" if self._published else None
 
     @property
     def way_back(self) -> str | None:
         """What lets the key before sign again, while it is published; None when there is none."""
         older = [key for key in self._published if self._active is not None and key.created < self._active.created]
-        return f"broker keys activate {older[-1].id}" if older else None
+        return f"broker keys activate {older[-1].id}{self.option}" if older else None
 
     @property
     def _active(self) -> KeyRecord | None:

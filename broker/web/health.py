@@ -22,8 +22,9 @@ def ready() -> Response:
     """503 when anything that issuing needs is missing. Names only: what is wrong with it is in the log.
 
     An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
-    a signing key that ends soon, or one that cannot take over from the one that signs, and an audit that is not sealed
-    or does not reach the SIEM in time: events are safe, and their proof or their copy comes later.
+    a signing key that ends soon, or one that cannot take over from the one that signs, a key of the broker's own roles
+    that cannot be used (people get what is theirs without it), and an audit that is not sealed or does not reach the
+    SIEM in time: events are safe, and their proof or their copy comes later.
     """
     portal = current_portal()
     checks = portal.readiness()
@@ -50,6 +51,10 @@ def _warnings(portal: Portal) -> list[str]:
         logger().error("signing key unusable", problem=problem)
     if problem is not None:
         found.append("signing-key")
+    own_key = portal.own_key_problem()
+    if own_key is not None:
+        logger().warning("key of the broker's own roles needs attention", problem=own_key)
+        found.append("own-roles-key")
     sealing = portal.sealing_problem()
     if sealing is not None:
         logger().warning("audit not sealed in time", problem=sealing)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from flask import Blueprint, make_response, render_template
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.errors import SigningKeyUnusable
-from broker.core.key_rollover import KeyState, provider_name
+from broker.core.key_rollover import KeyState, RolloverReport, provider_name
 from broker.web import access
 from broker.web.portal import Portal, current_portal
 
@@ -24,17 +26,28 @@ def keys() -> WerkzeugResponse:
     access.administrator()
     portal = current_portal()
     report, now = portal.rollover(), portal.clock()
+    own, own_problem = _own(portal, now)
     return make_response(
         render_template(
             "keys.html",
             report=report,
-            ending=next((key for key in report.keys if key.warning(now)), None),
             problem=None if report.warnings(now) else _problem(portal),
+            own=own,
+            own_problem=own_problem,
             states=KeyState,
             provider_name=provider_name,
             now=now,
         )
     )
+
+
+def _own(portal: Portal, now: datetime) -> tuple[RolloverReport | None, str | None]:
+    """What is known of the keys of the broker's own roles, and what is wrong: neither takes the others off the page."""
+    try:
+        report = portal.own_rollover()
+    except SigningKeyUnusable:
+        report = None
+    return report, None if report is not None and report.warnings(now) else portal.own_key_problem()
 
 
 def _problem(portal: Portal) -> str | None:

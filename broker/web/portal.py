@@ -38,8 +38,10 @@ class Portal:
     Attributes:
         metadata: gives the signed IdP metadata, XML.
         rollover: the signing keys and what AWS has to be told; may raise SigningKeyUnusable.
+        own_rollover: the same of the keys for the broker's own roles; None when it has none.
         signing_key_problem: what has to be done about the key although it signs, None for nothing; may raise
             SigningKeyUnusable.
+        own_key_problem: what has to be done about the key of the broker's own roles; None when there is nothing.
         sealing_problem: why events of the audit are not sealed in time, None when they are.
         streaming_problem: why events of the audit do not reach the SIEM in time, None when they do or there is none.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
@@ -67,7 +69,9 @@ class Portal:
     limits: SessionLimits
     metadata: Callable[[], bytes]
     rollover: Callable[[], RolloverReport]
+    own_rollover: Callable[[], RolloverReport | None]
     signing_key_problem: Callable[[], str | None]
+    own_key_problem: Callable[[], str | None]
     sealing_problem: Callable[[], str | None]
     streaming_problem: Callable[[], str | None]
     public_url: str

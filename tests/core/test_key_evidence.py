@@ -75,6 +75,13 @@ def test_what_was_answered_last_since_the_key_signs_counts(
     assert other == providers[1]
 
 
+def test_of_the_own_roles_it_is_errands_that_count() -> None:
+    report = RolloverReport((), "ab", NOW, ACTIVATED, (ProviderState(account(), NOW),))
+    events = [accepted(2, Use.ERRAND), accepted(3)]
+    (found,) = with_evidence(report, MemoryAuditLog(events=events), errands=True).providers
+    assert minutes(found.accepted_at) == 2
+
+
 def test_where_an_account_has_two_providers_an_issuance_does_not_hide_the_refusal_of_one() -> None:
     providers = (ProviderState(account(), NOW), ProviderState(account(provider="other"), NOW))
     report = RolloverReport((), "ab", NOW, ACTIVATED, providers)

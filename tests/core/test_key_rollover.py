@@ -92,6 +92,16 @@ def test_an_account_that_refuses_the_active_key_has_to_be_told_whatever_was_conf
     refusing = ProviderState(account(), NOW, refused_at=NOW)
     report = RolloverReport((record(timedelta(days=400)),), "ab", NOW, NOW, (refusing,))
     assert report.to_be_told == (refusing,)
+    assert not replace(refusing, confirmed_at=NOW + timedelta(minutes=1)).must_be_told
+
+
+def test_the_commands_say_whose_keys_they_are_about() -> None:
+    old = KeyRecord("old", KeyState.PUBLISHED, NOW, NOW + timedelta(days=400), 2048)
+    new = replace(old, id="new", state=KeyState.ACTIVE, created=NOW + timedelta(days=300))
+    report = RolloverReport((new, old), "ab", NOW, NOW, (ProviderState(account(), NOW),), option=" --for own-roles")
+    assert report.next_command == "broker keys retire old --for own-roles"
+    assert report.way_back == "broker keys activate old --for own-roles"
+    assert report.metadata_command == "broker metadata --for own-roles > metadata.xml"
 
 
 def test_until_the_old_key_is_retired_its_way_back_and_every_command_are_at_hand() -> None:

@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from broker.adapters.aws.endpoints import LoopbackEndpoints
+from broker.cli.doctor_aws import diagnose_aws
 from broker.compose import accounts, compose, utc_now
 from broker.core.assertion import claims_for
 from broker.core.entitlements import authorize_errand
@@ -302,10 +303,35 @@ def test_the_brokers_own_roles_have_a_key_an_issuer_and_a_provider_of_their_own(
     assert "give --for own-roles" in metadata.stderr
 
 
-def test_a_serving_broker_whose_own_metadata_do_not_fit_says_which_keys_are_meant(demo: Demo) -> None:
-    moved = replace(load_settings(demo.settings, environment={}), public_url="http://localhost:1")
-    with pytest.raises(SigningKeyUnusable, match=r"^own_roles\.keys: .*`broker metadata --sign` \(`--for own-roles`\)"):
-        compose(moved).check_at_start()
+def test_a_broker_whose_own_roles_have_no_good_key_serves_people_and_says_which_keys_are_meant(demo: Demo) -> None:
+    settings = load_settings(demo.settings, environment={})
+    none_yet = replace(settings, own_roles=replace(settings.own_roles, keys=demo.folder / "no-keys"))
+    moved = replace(settings, public_url="http://localhost:1")
+    for one, problem in (
+        (none_yet, r"^own_roles\.keys: .*run `broker keys new` \(`--for own-roles`\)"),
+        (moved, r"^own_roles\.keys: .*`broker metadata --sign` \(`--for own-roles`\)"),
+    ):
+        broker = compose(one)
+        if one is none_yet:
+            broker.check_at_start()
+            assert broker.portal().own_key_problem() is not None
+        assert re.search(problem, broker.revoking.key_problem() or "")
+        assert broker.revoking.background()
+        in_aws = broker.revoking.ports().in_aws
+        assert in_aws is not None
+        account = next(found for found in accounts(settings) if found.id == FILES_ACCOUNT)
+        grant = authorize_errand(ITSELF, in_aws.own_roles.revoker_for(account, ["unused"]), utc_now())
+        with pytest.raises(SigningKeyUnusable):
+            in_aws.errands.signer.sign(claims_for(grant, settings.own_entity_id, utc_now(), utc_now()))
+
+
+def test_the_own_roles_keys_are_on_the_page_and_among_what_the_doctor_looks_at(demo: Demo) -> None:
+    page = demo.signed_in("erin").get("/admin/keys").text
+    (own,) = active_keys(broker("keys", "list", "--for", "own-roles", "--settings", str(demo.settings)).stdout)
+    assert own in page
+    endpoints = LoopbackEndpoints(demo.described["aws_endpoint"], demo.described["signin_endpoint"])
+    found = diagnose_aws(load_settings(demo.settings, environment={}), endpoints)
+    assert any(own in finding.what and "own roles" in finding.subject for finding in found)
 
 
 def active_keys(printed: str) -> list[str]:

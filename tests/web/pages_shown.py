@@ -339,6 +339,24 @@ def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/keys")
 
 
+def signing_keys_of_which_the_new_one_is_refused(world: World, browser: Browser) -> TestResponse:
+    new = replace(KEY, id="0a1b2c3d4e5f6071", created=world.clock(), not_after=KEY.not_after + timedelta(days=300))
+    world.rollover = replace(
+        world.rollover,
+        keys=(new, replace(KEY, state=KeyState.PUBLISHED)),
+        providers=(
+            ProviderState(FILES, KEY.created, refused_at=world.clock()),
+            ProviderState(WORKBENCH, KEY.created, accepted_at=world.clock()),
+        ),
+    )
+    world.own_rollover = replace(world.rollover, keys=(new,), providers=(), option=" --for own-roles")
+    world.own_key_problem = (
+        "own_roles.keys: /etc/federation-broker/own-role-keys/0a1b2c3d4e5f6071.key.pem: no such file"
+    )
+    browser.sign_in(ADA)
+    return browser.get("/admin/keys")
+
+
 def signing_keys_with_one_that_cannot_take_over(world: World, browser: Browser) -> TestResponse:
     world.signing_key_problem = "the active key cannot be used, f3a1b2c4d5e6f708 signs still: saml.keys: no such file"
     browser.sign_in(ADA)
@@ -489,6 +507,7 @@ PAGES: tuple[Show, ...] = (
     ones_own_live_sessions,
     the_signing_keys,
     signing_keys_in_a_rollover,
+    signing_keys_of_which_the_new_one_is_refused,
     signing_keys_with_one_that_cannot_take_over,
     an_audit_for_administrators_only,
     a_page_that_does_not_exist,

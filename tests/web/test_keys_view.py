@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from broker.core.errors import SigningKeyUnusable
-from broker.core.key_rollover import KeyState, ProviderState
+from broker.core.key_rollover import KeyState, ProviderState, RolloverReport
+from broker.core.own_roles import OwnRoles
 from broker.core.principal import DirectoryGroup
 from tests.web.world import ADA, AUDITORS, FILES, HANAKO, KEY, WORKBENCH, Browser, World
 
@@ -99,6 +101,43 @@ def test_a_key_that_cannot_take_over_is_shown_with_its_fault(world: World, admin
     page = administrator.get("/admin/keys")
     assert "The active key cannot be used" in page.text
     assert "saml.keys: &lt;others&gt; can read it" in page.text
+
+
+def test_the_keys_of_the_own_roles_are_shown_with_commands_of_their_own(world: World, administrator: Browser) -> None:
+    assert "own roles" not in administrator.get("/admin/keys").text
+    own, new = replace(KEY, id="0123456789abcdef"), replace(KEY, id="fedcba9876543210", state=KeyState.PUBLISHED)
+    provider = OwnRoles("Revoker", "federation-broker-own").in_account(FILES)
+    world.own_rollover = replace(
+        world.rollover,
+        keys=(own, replace(new, created=world.clock())),
+        providers=(ProviderState(provider, None),),
+        option=" --for own-roles",
+    )
+
+    page = administrator.get("/admin/keys")
+
+    assert own.id in page.text
+    assert "broker metadata --for own-roles &gt; metadata.xml</pre>" in page.text
+    assert "saml-provider/federation-broker-own</pre>" in page.text
+    assert "broker keys activate fedcba9876543210 --for own-roles</pre>" in page.text
+    ids = re.findall(r' id="([^"]+)"', page.text)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_faulty_key_of_the_own_roles_is_shown_and_the_others_too() -> None:
+    def unusable() -> RolloverReport | None:
+        raise SigningKeyUnusable
+
+    world = World(own_rollover=unusable)
+    world.own_key_problem = "own_roles.keys: <it> is not there"
+    browser = world.browser()
+    browser.sign_in(ADA)
+    page = browser.get("/admin/keys")
+    assert page.status_code == 200
+    assert KEY.id in page.text
+    assert "own_roles.keys: &lt;it&gt; is not there" in page.text
+    answer = browser.get("/readyz")
+    assert (answer.status_code, answer.get_json()["warnings"]) == (200, ["own-roles-key"])
 
 
 def test_a_key_that_cannot_sign_at_all_is_shown_with_its_fault() -> None:

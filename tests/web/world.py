@@ -190,6 +190,8 @@ class World:
         self.limits = SessionLimits(idle=timedelta(minutes=30), absolute=timedelta(hours=10))
         self.readiness: dict[str, str | None] = {"directory": None, "database": None}
         self.signing_key_problem: str | None = None
+        self.own_rollover: RolloverReport | None = None
+        self.own_key_problem: str | None = None
         self.rollover = RolloverReport(
             keys=(KEY,),
             metadata_sha256="cd" * 32,
@@ -246,7 +248,9 @@ class World:
             **{
                 "metadata": lambda: b"<EntityDescriptor/>",
                 "rollover": lambda: self.rollover,
+                "own_rollover": lambda: self.own_rollover,
                 "signing_key_problem": lambda: self.signing_key_problem,
+                "own_key_problem": lambda: self.own_key_problem,
                 "sealing_problem": lambda: None,
                 "streaming_problem": lambda: None,
                 "clock_problem": lambda: None,
