@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from broker.core.assertion import AssertionClaims, SignedAssertion
 from broker.core.audit import OUTCOMES, AuditEvent, EventKind, LiveSession
 from broker.core.audit_search import (
+    FIRST_LOOK,
     AuditCursor,
     AuditFilter,
     AuditPage,
@@ -272,7 +273,14 @@ class MemoryAuditLog:
             raise AuditUnavailable(f"the grant already has an event like {event.kind}")
         self.events.append(event)
 
-    def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
+    def search(
+        self,
+        which: AuditFilter,
+        *,
+        limit: int,
+        older_than: AuditCursor | None = None,
+        look_through: int = FIRST_LOOK,  # noqa: ARG002 - every event is looked at
+    ) -> AuditPage:
         self.check()
         found = sorted(
             (event for event in self.events if _matches(event, which)), key=lambda one: (one.time, one.id), reverse=True
@@ -287,13 +295,10 @@ class MemoryAuditLog:
         self.check()
         return next((event for event in self.events if event.id == event_id), None)
 
-    def count(self, which: AuditFilter, spans: Sequence[TimeSpan], *, cap: int) -> Sequence[EventCount]:
+    def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
         self.check()
         found = [event.time for event in self.events if _matches(event, which)]
-        numbers = [sum(span.since <= time < span.until for time in found) for span in spans]
-        return [
-            EventCount(span, min(number, cap), capped=number > cap) for span, number in zip(spans, numbers, strict=True)
-        ]
+        return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
 
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         self.check()

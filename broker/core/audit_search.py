@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -19,6 +19,12 @@ Network = IPv4Network | IPv6Network
 _IPV4_IN_IPV6: Final = 0xFFFF << 32
 
 _ARN_OF_A_BUCKET: Final = ":s3:::"
+
+FIRST_LOOK: Final = 1_000
+"""So many events are looked at for a page, at most: what a search for two things takes does not grow with the log."""
+
+FURTHER_LOOK: Final = 10_000
+"""So many, when somebody asks to look further, or waits for all there is."""
 
 
 class Outcome(StrEnum):
@@ -92,10 +98,13 @@ class AuditPage:
 
     Attributes:
         older: where the next page starts; None on the last.
+        looked_back_to: where the search ended before the page was full, since it had looked at as many events as it
+            may; ``older`` goes on from there. None where it did not.
     """
 
     events: tuple[AuditEvent, ...]
     older: AuditCursor | None
+    looked_back_to: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +126,49 @@ class EventCount:
     """How many events lie in a span.
 
     Attributes:
-        capped: there are more; counting stopped.
+        exact: they were counted; otherwise it is an estimate.
     """
 
     span: TimeSpan
     events: int
-    capped: bool
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The newest events of a span, looked at instead of all.
+
+    Attributes:
+        fitting: how many of those that were looked at are meant.
+        looked_back_to: the time of the oldest that was looked at; None where none is left.
+    """
+
+    span: TimeSpan
+    looked_at: int
+    fitting: int
+    looked_back_to: datetime | None
+
+    @property
+    def estimate(self) -> float:
+        """How many are meant in the whole span, if it is all like the part that was looked at."""
+        if self.looked_back_to is None:
+            return self.fitting
+        return self.fitting * ((self.span.until - self.span.since) / (self.span.until - self.looked_back_to))
+
+
+def counted(span: TimeSpan, samples: Iterable[Sample]) -> EventCount:
+    """What the samples of a span come to.
+
+    Args:
+        span: the span.
+        samples: which together stand for all its events.
+    """
+    samples = tuple(samples)
+    return EventCount(
+        span,
+        round(sum(sample.estimate for sample in samples)),
+        exact=all(sample.looked_back_to is None for sample in samples),
+    )
 
 
 def buckets_of(session_policy: str | None) -> tuple[str, ...]:
@@ -159,8 +205,8 @@ def network_keys(network: Network) -> tuple[str, str]:
 
 
 def overall(counts: Sequence[EventCount]) -> tuple[int, bool]:
-    """The sum of the counts, and whether it is only a lower bound."""
-    return sum(count.events for count in counts), any(count.capped for count in counts)
+    """The sum of the counts, and whether all of them are exact."""
+    return sum(count.events for count in counts), all(count.exact for count in counts)
 
 
 def _as_list(value: Any) -> list[Any]:

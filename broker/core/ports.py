@@ -9,7 +9,7 @@ from typing import Protocol
 
 from broker.core.assertion import AssertionClaims, SignedAssertion
 from broker.core.audit import AuditEvent, LiveSession
-from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage, EventCount, TimeSpan
+from broker.core.audit_search import FIRST_LOOK, AuditCursor, AuditFilter, AuditPage, EventCount, TimeSpan
 from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
@@ -231,8 +231,15 @@ class AuditLog(Protocol):
             AuditUnavailable: not written; also when the grant already has its intent, or its outcome.
         """
 
-    def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
-        """Events newest first, by keyset.
+    def search(
+        self,
+        which: AuditFilter,
+        *,
+        limit: int,
+        older_than: AuditCursor | None = None,
+        look_through: int = FIRST_LOOK,
+    ) -> AuditPage:
+        """Events newest first, by keyset; a page may end before it is full, and say how far it looked.
 
         Raises:
             AuditUnavailable: no answer.
@@ -245,8 +252,8 @@ class AuditLog(Protocol):
             AuditUnavailable: no answer.
         """
 
-    def count(self, which: AuditFilter, spans: Sequence[TimeSpan], *, cap: int) -> Sequence[EventCount]:
-        """How many events of each span fit; in each span no more than ``cap`` are counted.
+    def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
+        """How many events of each span fit; estimated where there are many.
 
         Raises:
             AuditUnavailable: no answer in time.

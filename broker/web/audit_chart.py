@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,9 +13,6 @@ from broker.core.errors import AuditUnavailable
 from broker.web.audit_query import Search, without_time, write_local_time
 from broker.web.errors import log_error
 from broker.web.portal import current_portal
-
-# Beyond this a bar only says "more": counting on would take as long as the log is large.
-MOST_COUNTED: Final = 1_000
 
 _BARS: Final = 30
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,10 +51,11 @@ def chart(search: Search, shown: Sequence[AuditEvent]) -> tuple[Bar, ...] | None
     """
     spans = _spans(search.which, shown, current_portal().clock())
     try:
-        counted = current_portal().audit.count(without_time(search.which), spans, cap=MOST_COUNTED)
+        counted = current_portal().audit.count(without_time(search.which), spans)
     except AuditUnavailable as error:
         log_error(error)
         return None
+    counted = [_at_least(count, shown) for count in counted]
     tallest = max((count.events for count in counted), default=0)
     return tuple(
         Bar(
@@ -68,6 +66,12 @@ def chart(search: Search, shown: Sequence[AuditEvent]) -> tuple[Bar, ...] | None
         )
         for count in counted
     )
+
+
+def _at_least(count: EventCount, shown: Sequence[AuditEvent]) -> EventCount:
+    """An estimate may miss what is rare; what the page shows is there."""
+    seen = sum(count.span.since <= event.time < count.span.until for event in shown)
+    return count if count.exact or count.events >= seen else replace(count, events=seen)
 
 
 def _spans(which: AuditFilter, shown: Sequence[AuditEvent], now: datetime) -> tuple[TimeSpan, ...]:

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request, stream_with_context
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.audit import AuditEvent, EventKind, canonical_json, canonical_time, event_record
-from broker.core.audit_search import AuditCursor, AuditFilter
+from broker.core.audit_search import FURTHER_LOOK, AuditCursor, AuditFilter
 from broker.core.errors import FilterMalformed
 from broker.web import access
 from broker.web.audit_query import CURSOR_KEY, Search, read_search
@@ -81,7 +81,7 @@ def _events(which: AuditFilter) -> Iterator[AuditEvent]:
     audit = current_portal().audit
     cursor: AuditCursor | None = None
     while True:
-        page = audit.search(which, limit=_EVENTS_AT_ONCE, older_than=cursor)
+        page = audit.search(which, limit=_EVENTS_AT_ONCE, older_than=cursor, look_through=FURTHER_LOOK)
         yield from page.events
         cursor = page.older
         if cursor is None:

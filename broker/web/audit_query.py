@@ -56,6 +56,7 @@ class Search:
         typed: by the name of the field.
         which: what to look for; the fields that are wrong are left open.
         older: where the page starts; None for the newest.
+        further: whether more events than usual may be looked at for it.
         faults: by the name of the field, in the person's language; nothing is searched when there are any.
         key: of the proofs in its cursors.
         path: of the page.
@@ -65,20 +66,26 @@ class Search:
     which: AuditFilter
     key: bytes = field(repr=False)
     older: AuditCursor | None = None
+    further: bool = False
     faults: Mapping[str, str] = field(default_factory=dict)
     path: str = PATH
 
-    def address(self, older: AuditCursor | None = None, *, suffix: str = "", **changed: str) -> str:
+    def address(
+        self, older: AuditCursor | None = None, *, further: bool = False, suffix: str = "", **changed: str
+    ) -> str:
         """The address of this search.
 
         Args:
             older: from this place on.
+            further: look at more events than usual from there.
             suffix: of the path, as ``.csv``.
             changed: filters that differ.
         """
         query = {name: value for name, value in {**self.typed, **changed}.items() if value}
         if older is not None:
             query["older"] = write_cursor(older, self.typed, self.key)
+            if further:
+                query["further"] = "1"
         return self.path + suffix + (f"?{urlencode(query)}" if query else "")
 
     def uses_any(self, names: Sequence[str]) -> bool:
@@ -97,7 +104,8 @@ def read_search(
     """Read the filters from an address.
 
     Args:
-        arguments: the filters; ``since`` and ``until`` in UTC, as ``datetime-local`` sends them; ``older``.
+        arguments: the filters; ``since`` and ``until`` in UTC, as ``datetime-local`` sends them; ``older`` and
+            ``further``.
         key: of the proofs in cursors.
         path: of the page that asks.
         names: of the filters that it has.
@@ -120,7 +128,8 @@ def read_search(
     if which.since is not None and which.until is not None and which.until <= which.since:
         faults["until"] = gettext("The end has to be later than the beginning.")
     older = read_cursor(arguments["older"], typed, key) if arguments.get("older") else None
-    return Search(typed=typed, which=which, key=key, older=older, faults=faults, path=path)
+    further = older is not None and arguments.get("further") == "1"
+    return Search(typed=typed, which=which, key=key, older=older, further=further, faults=faults, path=path)
 
 
 def _read_text(text: str) -> str:

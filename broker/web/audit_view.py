@@ -12,11 +12,11 @@ from flask_babel.speaklater import LazyString
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.audit import OUTCOMES, AuditEvent, EventKind
-from broker.core.audit_search import AuditFilter, AuditPage, overall
+from broker.core.audit_search import FIRST_LOOK, FURTHER_LOOK, AuditFilter, AuditPage, overall
 from broker.core.errors import PageNotFound
 from broker.core.settling import latest_end
 from broker.web import access
-from broker.web.audit_chart import MOST_COUNTED, chart
+from broker.web.audit_chart import chart
 from broker.web.audit_query import CURSOR_KEY, Search, read_search, write_local_time
 from broker.web.audit_words import KIND_LABELS, OUTCOME_LABELS, row_of
 from broker.web.policy_words import policy_words
@@ -53,7 +53,10 @@ def audit() -> WerkzeugResponse:
     search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
     page, bars = AuditPage(events=(), older=None), None
     if not search.faults:
-        page = portal.audit.search(search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older)
+        look_through = FURTHER_LOOK if search.further else FIRST_LOOK
+        page = portal.audit.search(
+            search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older, look_through=look_through
+        )
         bars = chart(search, page.events)
     rendered = render_template(
         "audit.html",
@@ -61,11 +64,11 @@ def audit() -> WerkzeugResponse:
         rows=[row_of(event) for event in page.events],
         bars=bars,
         counted=overall([bar.count for bar in bars]) if bars else None,
-        most_counted=MOST_COUNTED,
+        looked_back_to=page.looked_back_to,
         kinds=KIND_LABELS,
         outcomes=OUTCOME_LABELS,
         quick_choices=_quick_choices(search, portal.clock()),
-        older=search.address(page.older) if page.older else None,
+        older=search.address(page.older, further=page.looked_back_to is not None) if page.older else None,
         newest=search.address() if search.older else None,
     )
     return make_response(rendered, 400 if search.faults else 200)

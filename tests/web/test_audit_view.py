@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from broker.core.audit import AuditEvent, EventKind
-from broker.core.audit_search import AuditCursor
+from broker.core.audit_search import FIRST_LOOK, FURTHER_LOOK, AuditCursor, AuditFilter, AuditPage, EventCount, TimeSpan
 from broker.core.errors import FilterMalformed
 from broker.web.audit_query import read_cursor, write_cursor
 from broker.web.audit_words import FIELD_LABELS, KIND_LABELS
@@ -212,6 +213,48 @@ def test_a_cursor_reads_back_as_it_was_written(time: datetime, id_: str) -> None
 def test_no_text_makes_a_cursor_fail_otherwise(text: str) -> None:
     with suppress(FilterMalformed):
         assert write_cursor(read_cursor(text, TYPED, KEY), TYPED, KEY) == text
+
+
+def test_a_search_that_ended_early_says_how_far_it_looked_and_goes_on_when_asked(
+    ada: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    whole, place = world.audit.search, AuditCursor(BEGAN, "0" * 32)
+
+    def search(
+        which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None, look_through: int
+    ) -> AuditPage:
+        asked.append((older_than, look_through))
+        if older_than is None:
+            return AuditPage((), older=place, looked_back_to=place.time)
+        return whole(which, limit=limit)
+
+    world.audit.events.append(event(-60))
+    monkeypatch.setattr(world.audit, "search", search)
+    page = ada.get("/admin/audit?person=ken&account=111122223333")
+
+    assert "No events so far" in page.text
+    assert "Nothing matches" not in page.text
+    assert "The search stopped for now at" in page.text
+    assert 'datetime="2026-11-23T09:30:00' in page.text
+    assert ">Look further back</a>" in page.text
+    further = ada.get(ada.link(page, "next"))
+    assert "stopped for now" not in further.text
+    assert asked == [(None, FIRST_LOOK), (place, FURTHER_LOOK)]
+
+
+def test_an_estimated_chart_says_so_and_shows_no_less_than_the_table(
+    ada: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(_: AuditFilter, spans: Sequence[TimeSpan]) -> list[EventCount]:
+        return [EventCount(span, 0 if number else 1_000, exact=False) for number, span in enumerate(spans)]
+
+    world.audit.events.extend(event(number) for number in range(7))
+    monkeypatch.setattr(world.audit, "count", count)
+    page = ada.get("/admin/audit?person=ken&since=2026-11-23T08:00&until=2026-11-23T10:00")
+
+    assert re.findall(r"<title>[^<]+: (≈ \d+)</title>", page.text) == ["≈ 1000", "≈ 7"]
+    assert "about 1007 events" in page.text
 
 
 def test_an_empty_search_says_that_nothing_matches(ada: Browser) -> None:

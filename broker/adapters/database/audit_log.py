@@ -13,12 +13,13 @@ from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
-from broker.adapters.database.audit_search import TERM_FIELDS, Question, counts, written_out
+from broker.adapters.database.audit_search import TERM_FIELDS, Question, written_out
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term, open_grant, write_check
 from broker.core.audit import AuditEvent, EventKind, LiveSession, new_event_id
 from broker.core.audit_search import (
+    FIRST_LOOK,
     AuditCursor,
     AuditFilter,
     AuditPage,
@@ -77,26 +78,36 @@ class SqlAuditLog:
             self._kept.clear()
         self._kept.update(terms)
 
-    def search(self, which: AuditFilter, *, limit: int, older_than: AuditCursor | None = None) -> AuditPage:
+    def search(
+        self,
+        which: AuditFilter,
+        *,
+        limit: int,
+        older_than: AuditCursor | None = None,
+        look_through: int = FIRST_LOOK,
+    ) -> AuditPage:
         """Events newest first; equal times in the order of their ids.
 
         Args:
             which: filters that all have to fit.
             limit: the most events of one page, at least 1.
             older_than: the ``older`` of the page before.
+            look_through: the most events that are looked at where no index knows which fit.
 
         Raises:
             AuditUnavailable: no answer, or an event of a kind that only a newer version knows.
         """
         if limit < 1:
             raise ValueError("a page has at least one event")
-        with self._database.reading(AuditUnavailable) as connection:
+        with self._database.reading_planned(AuditUnavailable) as connection:
             # The one more tells whether there is an older page.
-            question = Question(connection, which, wanted=limit + 1, older_than=older_than)
-            rows = connection.execute(question.statement(_EVENT)).all()
-        events = tuple(_event(row) for row in rows[:limit])
-        older = AuditCursor(time=events[-1].time, id=events[-1].id) if len(rows) > limit else None
-        return AuditPage(events=events, older=older)
+            question = Question(connection, which, limit + 1, look_through, older_than)
+            found = question.answer(_EVENT)
+        events = tuple(_event(row) for row in found.rows[:limit])
+        if len(found.rows) > limit:
+            return AuditPage(events, older=AuditCursor(time=events[-1].time, id=events[-1].id))
+        end = found.looked_back_to
+        return AuditPage(events, older=end, looked_back_to=end.time if end else None)
 
     def event(self, event_id: str) -> AuditEvent | None:
         """The event of that id; None when there is none.
@@ -108,22 +119,18 @@ class SqlAuditLog:
             row = connection.execute(select(*_EVENT).where(audit_event.c.id == event_id)).one_or_none()
         return None if row is None else _event(row)
 
-    def count(self, which: AuditFilter, spans: Sequence[TimeSpan], *, cap: int) -> Sequence[EventCount]:
-        """How many events of each span fit.
+    def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
+        """How many events of each span fit; estimated where there are many.
 
         Args:
-            which: filters that all have to fit.
+            which: filters that all have to fit, whenever it was.
             spans: in any order.
-            cap: in each span no more are counted.
 
         Raises:
             AuditUnavailable: no answer in time.
         """
         with self._database.reading_within(_TIME_TO_COUNT, AuditUnavailable) as connection:
-            numbers = connection.execute(counts(connection, which, spans, cap)).scalars().all()
-        return tuple(
-            EventCount(span, min(number, cap), capped=number > cap) for span, number in zip(spans, numbers, strict=True)
-        )
+            return Question(connection, which, wanted=1, look_through=FIRST_LOOK).counts(spans)
 
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         """AWS sessions of that person which have not run out, the one that ends last first.

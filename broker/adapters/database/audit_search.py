@@ -1,27 +1,37 @@
-"""Questions to the audit log, each answered by walking an index backwards until a page is full.
+"""Questions to the audit log, each answered by a bounded walk backwards along an index.
 
-Whatever a question combines, one part of it leads (``_LEADERS``): it says along which index, or along which few, the
-walk goes; the other parts are conditions on each row that the walk meets.
+Whatever a question combines, there are a few ways through the log (:class:`_Way`): along the index of one of its parts,
+or of two of them, while the other parts are conditions on each event that the walk meets. Where a way fulfils all of
+the question, every event on it is one of the page. Any other could go on through the whole log for a page that never
+fills; it ends after so many events, and says how far it came. Of several ways, the one is taken that comes furthest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
+    Row,
     Select,
     and_,
     bindparam,
+    case,
+    cast,
     column,
     exists,
-    false,
+    extract,
     func,
     literal,
+    literal_column,
     or_,
     select,
     true,
@@ -30,139 +40,223 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.base import ColumnCollection, ReadOnlyColumnCollection
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
 from broker.core.audit import EventKind
-from broker.core.audit_search import AuditCursor, AuditFilter, Network, TimeSpan, network_keys
+from broker.core.audit_search import (
+    AuditCursor,
+    AuditFilter,
+    EventCount,
+    Network,
+    Sample,
+    TimeSpan,
+    counted,
+    network_keys,
+)
 
-# A search for a part of a word that fits so many words, or fewer, looks at each of them. One that fits more walks along
-# the time, where the events of that many words are not far apart.
+# A part of a word that fits so many words, or fewer, is a way of its own: along the events of each of them.
 _MOST_MERGED: Final = 1000
+
+# Where only some of the events on such a way fit, each of its words has to get at least so many looks.
+_FEWEST_OF_EACH: Final = 10
+
+# So many words, or fewer, are written into the statement, each with its own walk.
+_MOST_LISTED: Final = 16
+
+# A span is counted in so many parts, or in fewer where several words are; in each part, up to so many events.
+_MOST_PARTS: Final = 4
+_FEWEST_COUNTED: Final = 4
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 TERM_FIELDS: Final = ("principal_username", "entitlement", "account", "role", "source_address", "reason")
 """The columns whose distinct values are kept in ``audit_term``: a search for a part of a word reads those."""
 
-# Equality with one of these leaves so few events that nothing else has to lead.
-_EXACT_FIELDS: Final = ("access_key_id", "assertion_id", "reference_id", "grant_id", "session_name")
+# Equality with one of these leaves so few events that no way is needed.
+_EXACT_FIELDS: Final = ("access_key_id", "assertion_id", "reference_id", "grant_id")
+
+# A search for any word finds these by the whole of them.
+_WHOLE_FIELDS: Final = (*_EXACT_FIELDS, "session_name", "id")
+
+# Columns that an index begins with, before the order of the page; of two that go together, before each alone.
+_INDEXES: Final = (
+    ("principal_username", "entitlement"),
+    ("principal_username", "kind"),
+    ("entitlement", "kind"),
+    ("principal_username",),
+    ("principal_id",),
+    ("session_name",),
+    ("source_address",),
+    ("entitlement",),
+    ("account",),
+    ("kind",),
+)
+
+# The columns that a question names one value of.
+_EQUAL: Final = ("kind", "entitlement", "account", "session_name", "principal_id")
+
+# The parts of a question that say when.
+_BOUNDS: Final = frozenset({"since", "until", "ends_after"})
 
 _event: Final = audit_event.c
+_KEY: Final = (_event.time, _event.id)
+
+# Before every event.
+_NOWHERE: Final = (datetime.min.replace(tzinfo=UTC), "")
+
 Condition = ColumnElement[bool]
+Columns = ReadOnlyColumnCollection[str, ColumnElement[Any]] | ColumnCollection[str, ColumnElement[Any]]
+"""The columns of ``audit_event``, of an alias of it, or of a query that has them all."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """A way through the log, newest event first.
+
+    Attributes:
+        fulfils: the parts of the question that hold for all events on it.
+        equal: columns and the values that they have.
+        among: columns and some values: the events that have one of them. Empty, unless ``equal`` is.
+        bucket: named by the session policy.
+    """
+
+    fulfils: frozenset[str] = frozenset()
+    equal: Mapping[str, str] = field(default_factory=dict)
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bucket: str | None = None
+
+    @property
+    def branches(self) -> int:
+        """How many walks it is made of."""
+        return max(1, sum(map(len, self.among.values())))
+
+    def each_branch(self) -> list[Mapping[str, str]]:
+        """The columns and values of each of them."""
+        several = [{name: value, **self.equal} for name, values in self.among.items() for value in values]
+        return [*several] or [self.equal]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a question found.
+
+    Attributes:
+        rows: newest first.
+        looked_back_to: the last event that was looked at, where the walk ended before its page was full.
+    """
+
+    rows: Sequence[Row[Any]]
+    looked_back_to: AuditCursor | None = None
+
+
+@dataclass(frozen=True)
 class Question:
     """A question, and the connection that it is put to.
 
     Attributes:
         wanted: at most so many rows.
+        look_through: at most so many events are looked at.
         older_than: where the page begins.
     """
 
     connection: Connection
     which: AuditFilter
     wanted: int
+    look_through: int
     older_than: AuditCursor | None = None
 
-    def statement(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
-        """The newest events that fit, newest first.
+    def answer(self, columns: Sequence[ColumnElement[Any]]) -> Found:
+        """The newest events that fit.
 
         Args:
             columns: of ``audit_event``.
         """
-        for part, walks_of in _LEADERS.items():
-            if self._leads(part):
-                walks = [walk.subquery() for walk in walks_of(self)]
-                if not walks:
-                    return select(*columns).where(false())
-                keys = union(*(select(walk.c.time, walk.c.id) for walk in walks)).subquery()
-                page = select(keys.c.id).order_by(keys.c.time.desc(), keys.c.id.desc()).limit(self.wanted)
-                found = select(*columns).where(_event.id.in_(page))
-                return found.order_by(_event.time.desc(), _event.id.desc())
-        return self.newest(select(*columns).where(*self.conditions()))
+        if self._nothing_fits:
+            return Found(())
+        if self.which.ends_after is not None:
+            return Found(self._rows(self._still_running(columns)))
+        if self.asks_for_an_id:
+            found = select(*columns).where(*self._bounds(_event), *self._conditions(_event))
+            return Found(self._rows(_newest(found, _event, self.wanted)))
+        ways = self._ways()
+        for way in ways:
+            if self._parts <= way.fulfils:
+                return Found(self._rows(self._page_of_all(way, columns)))
+        [way, floor] = self._furthest(ways)
+        rows = self._rows(self._page(way, columns, floor))
+        return Found(rows, None if len(rows) == self.wanted else floor)
 
-    def count(self, span: TimeSpan) -> Select[Any]:
-        """How many events of that span fit; at most ``wanted`` are counted."""
-        inside = (_event.time >= literal(span.since, UtcTime), _event.time < literal(span.until, UtcTime))
-        found = select(literal(1)).where(*inside, *self.conditions()).select_from(audit_event).limit(self.wanted)
-        return select(func.count()).select_from(found.subquery())
+    def counts(self, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
+        """How many events of each span fit, by what the newest of each span, or of some parts of it, say of all."""
+        if self._nothing_fits:
+            return [EventCount(span, 0) for span in spans]
+        if self.asks_for_an_id:
+            found = self.connection.execute(select(_event.time).where(*self._conditions(_event))).scalars().all()
+            return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
+        ways = [way for way in self._ways(with_time=True) if way.branches <= _MOST_LISTED]
+        whole = [way for way in ways if self._parts <= way.fulfils]
+        way = whole[0] if whole else self._furthest(ways)[0]
+        parts = [part for span in spans for part in span.split(max(1, _MOST_PARTS // way.branches))]
+        most = max(_FEWEST_COUNTED, self.look_through // (len(parts) * way.branches))
+        samples = [list[Sample]() for _ in spans]
+        for number, sums in self.connection.execute(union_all(*self._sampling(way, parts, most))):
+            samples[number * len(spans) // len(parts)].append(_sample(parts[number], sums, most))
+        return [counted(span, some) for span, some in zip(spans, samples, strict=True)]
 
-    def newest(self, statement: Select[Any]) -> Select[Any]:
-        """Those rows in the order of the page, no more than it needs."""
-        return statement.order_by(_event.time.desc(), _event.id.desc()).limit(self.wanted)
+    @property
+    def asks_for_an_id(self) -> bool:
+        """Whether so few events fit that no way is needed."""
+        return any(getattr(self.which, name) is not None for name in _EXACT_FIELDS)
 
-    def walk(self, *conditions: Condition) -> Select[Any]:
-        """The keys of the newest events for which those conditions hold."""
-        return self.newest(select(_event.time, _event.id).where(*conditions))
+    # --- What the question is made of -------------------------------------------------------------------------------
 
-    def conditions(self, *, without: str | None = None, steer: bool = False) -> list[Condition]:
-        """What a row has to fulfil.
+    @cached_property
+    def _parts(self) -> frozenset[str]:
+        given = {one.name for one in fields(self.which) if getattr(self.which, one.name) is not None}
+        return frozenset(given - _BOUNDS)
 
-        Args:
-            without: the part that leads, and so is fulfilled.
-            steer: keep the engine from following the indexes of other columns: SQLite, which knows no frequencies,
-                could take the one of a common entitlement for a question about a rare person.
-        """
-        parts = {**self._equalities(steer=steer), **self._memberships(), **self._bounds()}
-        return [condition for part, condition in parts.items() if part != without]
-
-    def _equalities(self, *, steer: bool) -> dict[str, Condition]:
-        which, found = self.which, dict[str, Condition]()
-        if which.kind is not None:
-            found["kind"] = _column("kind", steer=steer) == written_out(which.kind)
-        if which.outcome is not None:
-            found["outcome"] = or_(*(_event.kind == written_out(kind) for kind in which.outcome.kinds))
-        if which.principal_id is not None:
-            found["principal_id"] = _event.principal_id == which.principal_id
-        for name in ("entitlement", "account"):
-            if (value := getattr(which, name)) is not None:
-                found[name] = _column(name, steer=steer) == value
-        for name in _EXACT_FIELDS:
-            if (value := getattr(which, name)) is not None:
-                found[name] = _event[name] == value
-        return found
-
-    def _memberships(self) -> dict[str, Condition]:
-        which, found = self.which, dict[str, Condition]()
+    @cached_property
+    def _values(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """For the parts that several values fulfil: the values, by their columns; none of a column with too many."""
+        which, found = self.which, dict[str, Mapping[str, Sequence[str]]]()
         if which.person is not None:
-            names = self.words_with("principal_username", which.person)
-            found["person"] = or_(_event.principal_username.in_(names), _event.principal_id == which.person)
+            found["person"] = {
+                "principal_username": self._words("principal_username", which.person),
+                **self._known(which.person, "principal_id"),
+            }
         if which.source is not None:
-            found["source"] = (
-                _event.source_address == str(which.source[0])
-                if _is_single(which.source)
-                else _event.source_address.in_(_within(which.source))
-            )
-        if which.bucket is not None:
-            here = (audit_bucket.c.time == _event.time, audit_bucket.c.event_id == _event.id)
-            found["bucket"] = exists().where(audit_bucket.c.bucket == which.bucket, *here)
+            single = which.source.num_addresses == 1
+            addresses = [str(which.source[0])] if single else self._addresses(which.source)
+            found["source"] = {"source_address": addresses}
         if which.text is not None:
-            found["text"] = or_(
-                *(_event[name].in_(self.words_with(name, which.text)) for name in TERM_FIELDS),
-                *(_event[name] == which.text for name in (*_EXACT_FIELDS, "id")),
-            )
-        return found
+            words = {name: self._words(name, which.text) for name in TERM_FIELDS}
+            found["text"] = {**words, **self._known(which.text, *_WHOLE_FIELDS)}
+        if which.outcome is not None and which.kind is None:
+            found["outcome"] = {"kind": [kind.value for kind in which.outcome.kinds]}
+        return {part: {name: some for name, some in values.items() if some} for part, values in found.items()}
 
-    def _bounds(self) -> dict[str, Condition]:
-        which, found = self.which, dict[str, Condition]()
-        if which.since is not None:
-            found["since"] = _event.time >= which.since
-        if which.until is not None:
-            found["until"] = _event.time < which.until
-        if which.ends_after is not None:
-            found["ends_after"] = _event.expiry > which.ends_after
-        if self.older_than is not None:
-            cursor = tuple_(literal(self.older_than.time, UtcTime), literal(self.older_than.id, ExactText))
-            found["cursor"] = tuple_(_event.time, _event.id) < cursor
-        return found
+    @property
+    def _nothing_fits(self) -> bool:
+        which = self.which
+        if which.kind is not None and which.outcome is not None and which.kind not in which.outcome.kinds:
+            return True
+        return not all(self._values.values())
 
-    def _leads(self, part: str) -> bool:
-        if getattr(self.which, part) is None or any(getattr(self.which, name) is not None for name in _EXACT_FIELDS):
-            return False
-        # One address is an equality like any other.
-        return part != "source" or not (self.which.source and _is_single(self.which.source))
+    def _words(self, name: str, part: str) -> Sequence[str]:
+        return self._scalars(self._words_with(name, part).limit(_MOST_MERGED + 1))
 
-    def words_with(self, name: str, part: str) -> Select[Any]:
+    def _addresses(self, network: Network) -> Sequence[str]:
+        return self._scalars(_within(network).limit(_MOST_MERGED + 1))
+
+    def _known(self, value: str, *names: str) -> dict[str, Sequence[str]]:
+        """Those of the columns in which an event has that very value."""
+        asked = [exists().where(_event[name] == value).select_from(audit_event).label(name) for name in names]
+        row = self.connection.execute(select(*asked)).one()
+        return {name: [value] for name in names if getattr(row, name)}
+
+    def _words_with(self, name: str, part: str) -> Select[Any]:
         """The kept words of a column that hold that part, in any case."""
         # Not LIKE: nothing in a name is special here, and there is no longest pattern.
         position = func.strpos if self.is_postgresql else func.instr
@@ -171,22 +265,301 @@ class Question:
         holds = position(word, literal(part.casefold(), ExactText)) > 0
         return select(audit_term.c.value).where(audit_term.c.field == name, holds)
 
+    def _conditions(self, of: Columns, fulfilled: Collection[str] = ()) -> list[Condition]:
+        """What an event has to fulfil, whenever it was.
+
+        Args:
+            of: the event's columns.
+            fulfilled: the parts that are.
+        """
+        return [self._condition(part, of) for part in sorted(self._parts.difference(fulfilled))]
+
+    def _condition(self, part: str, of: Columns) -> Condition:
+        which = self.which
+        if part == "kind" and which.kind is not None:
+            return of.kind == written_out(which.kind)
+        if part == "outcome" and which.outcome is not None:
+            return or_(*(of.kind == written_out(kind) for kind in which.outcome.kinds))
+        if part == "bucket":
+            here = (audit_bucket.c.time == of.time, audit_bucket.c.event_id == of.id)
+            return exists().where(audit_bucket.c.bucket == which.bucket, *here)
+        if part in self._values:
+            return or_(*(self._is_among(part, name, values, of) for name, values in self._values[part].items()))
+        condition: Condition = of[part] == getattr(which, part)
+        return condition
+
+    def _is_among(self, part: str, name: str, values: Sequence[str], of: Columns) -> Condition:
+        if len(values) == 1:
+            return of[name] == values[0]
+        if len(values) <= _MOST_MERGED:
+            return of[name].in_(self._table_of(values))
+        network = self.which.source if part == "source" else None
+        words = _within(network) if network else self._words_with(name, getattr(self.which, part))
+        # Not the bare column, or SQLite gathers all events of all these words from its index and sorts them.
+        return of[name].concat("").in_(words)
+
+    def _bounds(self, of: Columns) -> list[Condition]:
+        """When an event has to be. What has no ``expiry`` is not asked for one."""
+        which, found = self.which, list[Condition]()
+        if which.since is not None:
+            found.append(of.time >= literal(which.since, UtcTime))
+        if which.until is not None:
+            found.append(of.time < literal(which.until, UtcTime))
+        if self.older_than is not None:
+            found.append(tuple_(of.time, of.id) < _place(self.older_than))
+        return found
+
+    # --- Ways -------------------------------------------------------------------------------------------------------
+
+    def _ways(self, *, with_time: bool = False) -> list[_Way]:
+        """Every way that the question allows, those that fulfil more of it first.
+
+        Args:
+            with_time: also along all events, where there is a better one.
+        """
+        single = {name: (name, value) for name in _EQUAL if (value := getattr(self.which, name)) is not None}
+        several = {}
+        for part, values in self._values.items():
+            if sum(map(len, values.values())) == 1:
+                [(name, [value])] = values.items()
+                single.setdefault(name, (part, value))
+            elif all(len(some) <= _MOST_MERGED for some in values.values()):
+                several[part] = values
+        ways: list[_Way] = []
+        for names in _INDEXES:
+            if all(name in single for name in names) and not any({*names} <= {*way.equal} for way in ways):
+                ways.append(
+                    _Way(frozenset(single[name][0] for name in names), {name: single[name][1] for name in names})
+                )
+        for part, values in several.items():
+            ways += self._along_several(part, values, single)
+        if self.which.bucket is not None:
+            ways.append(_Way(frozenset({"bucket"}), bucket=self.which.bucket))
+        if with_time or not any(way.equal for way in ways):
+            ways.append(_Way())
+        return ways
+
+    def _along_several(
+        self, part: str, values: Mapping[str, Sequence[str]], single: Mapping[str, tuple[str, str]]
+    ) -> Iterator[_Way]:
+        """The ways along the events with one of those values, together with another column where an index has both."""
+        if len(values) == 1:
+            [name] = values
+            for other, (other_part, value) in single.items():
+                if (name, other) in _INDEXES or (other, name) in _INDEXES:
+                    yield _Way(frozenset({part, other_part}), {other: value}, values)
+        yield _Way(frozenset({part}), {}, values)
+
+    def _furthest(self, ways: Sequence[_Way]) -> tuple[_Way, AuditCursor | None]:
+        """The way that comes furthest, and where it ends; None where it comes to the end of the log."""
+        ways = [way for way in ways if way.branches <= self.look_through // _FEWEST_OF_EACH] or ways
+        floors = dict.fromkeys(range(len(ways)), _NOWHERE)
+        ends = [end for number, way in enumerate(ways) for end in self._ends(number, way)]
+        for number, time, id_ in self.connection.execute(union_all(*ends)):
+            floors[number] = max(floors[number], (time, id_))
+        best = min(floors, key=lambda number: floors[number])
+        return ways[best], None if floors[best] == _NOWHERE else AuditCursor(*floors[best])
+
+    def _each(self, way: _Way) -> int:
+        """How many events of each branch are looked at."""
+        return max(1, self.look_through // way.branches)
+
+    def _ends(self, number: int, way: _Way) -> Iterator[Select[Any]]:
+        """The last events of the branches of that way; none of a branch that is shorter than its share."""
+        last = self._each(way) - 1
+        for walk in self._walks(way, _KEY, limit=1, offset=last):
+            found = select(walk.c.time, walk.c.id).order_by(walk.c.time.desc(), walk.c.id.desc()).limit(_number(1))
+            end = found.subquery()
+            yield select(literal(number), end.c.time, end.c.id)
+
+    def _page(self, way: _Way, columns: Sequence[ColumnElement[Any]], floor: AuditCursor | None) -> Select[Any]:
+        """What fits of the events that a way looks at."""
+        walks = [*self._walks(way, tuple(_event), limit=self._each(way))]
+        if not way.among:
+            [walk] = walks
+            found = select(*(walk.c[one.name] for one in columns)).where(*self._conditions(walk.c, way.fulfils))
+            return _newest(found, walk.c, self.wanted)
+        # Every branch has been looked at as far as there, and none further than it may.
+        since = [] if floor is None else [floor]
+        fitting = [
+            select(walk.c.time, walk.c.id).where(
+                *(tuple_(walk.c.time, walk.c.id) >= _place(one) for one in since),
+                *self._conditions(walk.c, way.fulfils),
+            )
+            for walk in walks
+        ]
+        return self._events(fitting, columns)
+
+    def _page_of_all(self, way: _Way, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        """The page of a way whose events all fit."""
+        if way.among:
+            each = (self._newest_of_each(way, name, values) for name, values in way.among.items())
+            return self._events([select(walk.c.time, walk.c.id) for walk in each], columns)
+        [walk] = self._walks(way, columns, limit=self.wanted)
+        found = select(*(walk.c[one.name] for one in columns))
+        return _newest(found, walk.c, self.wanted)
+
+    def _events(self, keys: Sequence[Select[Any]], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        """The newest events with those keys."""
+        found = union(*keys).subquery()
+        page = _newest(select(found.c.id), found.c, self.wanted)
+        return _newest(select(*columns).where(_event.id.in_(page)), _event, self.wanted)
+
+    def _walks(
+        self, way: _Way, columns: Sequence[ColumnElement[Any]], *, limit: int, offset: int = 0
+    ) -> Iterator[FromClause]:
+        """The newest events of each branch, in order where there is one branch.
+
+        Args:
+            way: the way.
+            columns: of ``audit_event``, among them the time and the id.
+            limit: of each branch.
+            offset: of each branch.
+        """
+        if way.bucket is not None:
+            named = audit_bucket.c
+            places = select(named.time, named.event_id.label("id")).where(named.bucket == way.bucket)
+            bounded = places.where(*self._bounds(places.selected_columns))
+            place = _newest(bounded, places.selected_columns, limit, offset).subquery()
+            here = and_(_event.id == place.c.id, _event.time == place.c.time)
+            yield place if columns is _KEY else select(*columns).join_from(place, audit_event, here).subquery()
+            return
+        if not way.among:
+            yield self._along(way.equal, columns, limit=limit, offset=offset).subquery()
+            return
+        for name, values in way.among.items():
+            if len(values) <= _MOST_LISTED:
+                one_by_one = ({name: value, **way.equal} for value in values)
+                each = [self._along(one, columns, limit=limit, offset=offset).subquery() for one in one_by_one]
+                yield union_all(*map(select, each)).subquery()
+            else:
+                yield self._of_each(self._table_of(values), name, way.equal, columns, limit=limit, offset=offset)
+
+    def _along(
+        self, named: Mapping[str, Any], columns: Sequence[ColumnElement[Any]], *, limit: int, offset: int = 0
+    ) -> Select[Any]:
+        """The newest events on an index that begins with those columns.
+
+        Args:
+            named: the columns that have one value, and the value.
+            columns: of ``audit_event``.
+            limit: of the events.
+            offset: of the events.
+        """
+        same = (_event[name] == value for name, value in named.items())
+        return _newest(select(*columns).where(*same, *self._bounds(_event)), _event, limit, offset)
+
+    def _of_each(
+        self,
+        words: Select[Any],
+        name: str,
+        equal: Mapping[str, str],
+        columns: Sequence[ColumnElement[Any]],
+        *,
+        limit: int,
+        offset: int = 0,
+    ) -> FromClause:
+        """The newest events with each of those words in a column: for words of which a statement would grow long."""
+        known = words.subquery()
+
+        def of_word(wanted: Sequence[ColumnElement[Any]]) -> Select[Any]:
+            named = {name: known.c.value, **equal}
+            return self._along(named, wanted, limit=limit, offset=offset).correlate(known)
+
+        if self.is_postgresql:
+            each = of_word(columns).lateral()
+            return select(*each.c).select_from(known.join(each, true())).subquery()
+        # SQLite has no LATERAL, but evaluates a correlated IN once for each word.
+        found = audit_event.alias()
+        there = known.join(found, found.c.id.in_(of_word([_event.id])))
+        return select(*(found.c[one.name] for one in columns)).select_from(there).subquery()
+
+    def _newest_of_each(self, way: _Way, name: str, values: Sequence[str]) -> FromClause:
+        """Events with those words in a column, in no order, among them the newest of all.
+
+        With ``column IN (…)`` the engines would read all events of all the words and sort. This looks up the last event
+        of each word, and then reads the newest events only of those that were last seen last: as many words as the page
+        has rows, since each of them has at least one event that comes before all events of every other.
+        """
+        if len(values) <= _MOST_LISTED:
+            [walk] = self._walks(replace(way, among={name: values}), _KEY, limit=self.wanted)
+            return walk
+        last = self._of_each(self._table_of(values), name, way.equal, [*_KEY, _event[name]], limit=1)
+        recent = _newest(select(last.c[name].label("value")), last.c, self.wanted)
+        return self._of_each(recent, name, way.equal, _KEY, limit=self.wanted)
+
+    def _still_running(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        """The newest of the sessions that run: all of those are read, which are few beside the log."""
+        runs = (_event.kind == written_out(EventKind.ISSUANCE_SUCCEEDED), _event.expiry > self.which.ends_after)
+        found = select(*_KEY).where(*runs, *self._bounds(_event))
+        # SQLite knows no frequencies, and would follow the index of the kind.
+        found = found.with_hint(audit_event, "INDEXED BY ix_audit_event_running", "sqlite")
+        # Materialized: or PostgreSQL walks along the time, in the hope to meet a page of them soon.
+        running = found.cte("running").prefix_with("MATERIALIZED")
+        fitting = select(running.c.time, running.c.id)
+        if others := self._conditions(_event, {"kind"}):
+            fitting = fitting.join(audit_event, _event.id == running.c.id).where(*others)
+        return self._events([_newest(fitting, running.c, self.wanted)], columns)
+
+    # --- Counting ---------------------------------------------------------------------------------------------------
+
+    def _sampling(self, way: _Way, spans: Sequence[TimeSpan], most: int) -> Iterator[Select[Any]]:
+        """For each span its number, and how many events were looked at, since when, and how many of them fit."""
+        when = self._table_of_spans(spans)
+        others = self._conditions(_event, way.fulfils)
+        fits = case((and_(*others), 1), else_=0) if others else literal_column("1")
+        for named in way.each_branch():
+            if way.bucket is not None:
+                time = audit_bucket.c.time
+                events = select(time.label("time"), fits.label("fits")).where(audit_bucket.c.bucket == way.bucket)
+                if others:
+                    here = _event.id == audit_bucket.c.event_id
+                    events = events.select_from(audit_bucket.join(audit_event, here))
+            else:
+                time = _event.time
+                events = select(time, fits.label("fits")).where(*(_event[one] == value for one, value in named.items()))
+            inside = events.where(time >= when.c.since, time < when.c.until).order_by(time.desc())
+            looked_at = inside.limit(_number(most)).correlate(when).subquery()
+            sums = (func.count(), self._microseconds(func.min(looked_at.c.time)), func.sum(looked_at.c.fits))
+            as_list = func.json_build_array if self.is_postgresql else func.json_array
+            summed = select(as_list(*sums)).select_from(looked_at).correlate(when).scalar_subquery()
+            yield select(when.c.number, summed.label("sums")).select_from(when)
+
+    def _table_of_spans(self, spans: Sequence[TimeSpan]) -> FromClause:
+        """The spans as a table with their number, from 0, beginning and end."""
+        if self.is_postgresql:
+            edges = [
+                bindparam(None, [getattr(one, edge) for one in spans], type_=ARRAY(UtcTime))
+                for edge in ("since", "until")
+            ]
+            table = func.unnest(*edges).table_valued(
+                column("since", UtcTime), column("until", UtcTime), with_ordinality="position", name="listed"
+            )
+            listed = table.render_derived()
+            return select((listed.c.position - 1).label("number"), listed.c.since, listed.c.until).subquery()
+        moments = [
+            [UtcTime().process_bind_param(edge, self.connection.dialect) for edge in (one.since, one.until)]
+            for one in spans
+        ]
+        each = func.json_each(json.dumps(moments)).table_valued("key", "value")
+        since, until = (func.json_extract(each.c.value, place) for place in ("$[0]", "$[1]"))
+        return select(each.c.key.label("number"), since.label("since"), until.label("until")).subquery()
+
+    def _microseconds(self, moment: ColumnElement[Any]) -> ColumnElement[Any]:
+        return cast(extract("epoch", moment) * 1_000_000, BigInteger) if self.is_postgresql else moment
+
+    # --- Statements -------------------------------------------------------------------------------------------------
+
     @property
     def is_postgresql(self) -> bool:
         """Which engine it is; SQLite otherwise."""
         return self.connection.dialect.name == "postgresql"
 
-    def with_words(self, name: str, words: Select[Any], *, without: str) -> list[Select[Any]]:
-        """The walk along the events whose column holds one of those words; none when there is no such word."""
-        # Two columns have an index together with the kind, or with the entitlement: those may be followed.
-        conditions = self.conditions(without=without, steer=name not in {"principal_username", "entitlement"})
-        found = self.connection.execute(words.limit(_MOST_MERGED + 1)).scalars().all()
-        if len(found) > _MOST_MERGED:
-            # Not the bare column, or SQLite gathers all events of all these words from its index and sorts them.
-            return [self.walk(_event[name].concat("").in_(words), *conditions)]
-        if len(found) > 1:
-            return [self._newest_of_each(name, self._table_of(found), conditions)]
-        return [self.walk(_event[name] == word, *conditions) for word in found]
+    def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        return self.connection.execute(statement).all()
+
+    def _scalars(self, statement: Select[Any]) -> Sequence[str]:
+        return self.connection.execute(statement).scalars().all()
 
     def _table_of(self, words: Sequence[str]) -> Select[Any]:
         """The words as a table with the column ``value``: one parameter, however many they are."""
@@ -196,104 +569,10 @@ class Question:
         stored = [ExactText().process_bind_param(word, self.connection.dialect) for word in words]
         return select(func.json_each(json.dumps(stored)).table_valued(column("value", ExactText)).c.value)
 
-    def _newest_of_each(self, name: str, words: Select[Any], conditions: list[Condition]) -> Select[Any]:
-        """The keys of the newest events with those words, in no order, among them the newest of all.
 
-        With ``column IN (…)`` the engines would read all events of all the words and sort. This looks up the last event
-        of each word, and then reads the newest events only of those that were last seen last: as many words as the page
-        has rows, since each of them has at least one event that comes before all events of every other.
-        """
-        known = words.subquery()
-
-        def of(word: ColumnElement[str], *columns: ColumnElement[Any], limit: int) -> Select[Any]:
-            found = select(*columns).where(_event[name] == word, *conditions)
-            return found.order_by(_event.time.desc(), _event.id.desc()).limit(limit)
-
-        last_time, last_id = (
-            of(known.c.value, column, limit=1).correlate(known).scalar_subquery() for column in (_event.time, _event.id)
-        )
-        recent = select(known.c.value).order_by(last_time.desc().nulls_last(), last_id.desc()).limit(self.wanted)
-        recent_words = recent.subquery()
-        if self.is_postgresql:
-            newest = of(recent_words.c.value, _event.time, _event.id, limit=self.wanted)
-            each = newest.correlate(recent_words).lateral()
-            return select(each.c.time, each.c.id).select_from(recent_words.join(each, true()))
-        # SQLite has no LATERAL, but evaluates a correlated IN once for each word.
-        ids = of(recent_words.c.value, _event.id, limit=self.wanted).correlate(recent_words)
-        found = audit_event.alias()
-        return select(found.c.time, found.c.id).select_from(recent_words.join(found, found.c.id.in_(ids)))
-
-
-def _of_person(question: Question) -> list[Select[Any]]:
-    """Of everyone whose username holds that text, and of the principal with that id."""
-    person = question.which.person or ""
-    words = question.words_with("principal_username", person)
-    by_id = question.walk(_event.principal_id == person, *question.conditions(without="person", steer=True))
-    return [*question.with_words("principal_username", words, without="person"), by_id]
-
-
-def _of_text(question: Question) -> list[Select[Any]]:
-    text = question.which.text or ""
-    walks = [
-        walk
-        for name in TERM_FIELDS
-        for walk in question.with_words(name, question.words_with(name, text), without="text")
-    ]
-    # Both engines look into the index of each of these columns, and find next to nothing.
-    whole_id = or_(*(_event[name] == text for name in (*_EXACT_FIELDS, "id")))
-    return [*walks, question.walk(whole_id, *question.conditions(without="text", steer=True))]
-
-
-def _of_network(question: Question) -> list[Select[Any]]:
-    network = question.which.source
-    assert network is not None  # noqa: S101 - what leads is set
-    return question.with_words("source_address", _within(network), without="source")
-
-
-def _of_bucket(question: Question) -> list[Select[Any]]:
-    named = audit_bucket.c
-    walk = (
-        select(named.time.label("time"), named.event_id.label("id"))
-        .select_from(audit_bucket.join(audit_event, and_(_event.id == named.event_id)))
-        .where(named.bucket == question.which.bucket, *question.conditions(without="bucket", steer=True))
-        .order_by(named.time.desc(), named.event_id.desc())
-        .limit(question.wanted)
-    )
-    if (since := question.which.since) is not None:
-        walk = walk.where(named.time >= since)
-    if (until := question.which.until) is not None:
-        walk = walk.where(named.time < until)
-    if (cursor := question.older_than) is not None:
-        place = tuple_(literal(cursor.time, UtcTime), literal(cursor.id, ExactText))
-        walk = walk.where(tuple_(named.time, named.event_id) < place)
-    return [walk]
-
-
-def _of_outcome(question: Question) -> list[Select[Any]]:
-    others = question.conditions(without="outcome")
-    kinds = question.which.outcome.kinds if question.which.outcome else ()
-    return [question.walk(_event.kind == written_out(kind), *others) for kind in kinds]
-
-
-_LEADERS: Final[Mapping[str, Callable[[Question], list[Select[Any]]]]] = {
-    "person": _of_person,
-    "text": _of_text,
-    "source": _of_network,
-    "bucket": _of_bucket,
-    "outcome": _of_outcome,
-}
-"""The parts that can lead, the one that leaves fewest events first."""
-
-
-def counts(connection: Connection, which: AuditFilter, spans: Sequence[TimeSpan], cap: int) -> Select[Any]:
-    """The statement for how many events of each span fit, in the order of the spans; ``cap`` + 1 says "more"."""
-    question = Question(connection, which, wanted=cap + 1)
-    numbered = [
-        select(literal(number).label("number"), question.count(span).scalar_subquery().label("events"))
-        for number, span in enumerate(spans)
-    ]
-    each = union_all(*numbered).subquery()
-    return select(each.c.events).order_by(each.c.number)
+def _sample(span: TimeSpan, sums: Any, most: int) -> Sample:
+    looked_at, since, fitting = json.loads(sums) if isinstance(sums, str) else sums
+    return Sample(span, looked_at, fitting or 0, _EPOCH + timedelta(microseconds=since) if looked_at == most else None)
 
 
 def written_out(kind: EventKind) -> ColumnElement[str]:
@@ -301,12 +580,18 @@ def written_out(kind: EventKind) -> ColumnElement[str]:
     return bindparam(None, kind.value, type_=ExactText, literal_execute=True)
 
 
-def _column(name: str, *, steer: bool) -> ColumnElement[Any]:
-    return _event[name].concat("") if steer else _event[name]
+def _newest(statement: Select[Any], of: Columns, limit: int, offset: int = 0) -> Select[Any]:
+    ordered = statement.order_by(of.time.desc(), of.id.desc()).limit(_number(limit))
+    return ordered.offset(_number(offset)) if offset else ordered
 
 
-def _is_single(network: Network) -> bool:
-    return network.num_addresses == 1
+def _number(limit: int) -> ColumnElement[Any]:
+    """Written out: PostgreSQL plans for so many rows, and takes a tenth of all for a limit that it cannot see."""
+    return literal_column(str(limit))
+
+
+def _place(cursor: AuditCursor) -> Any:
+    return tuple_(literal(cursor.time, UtcTime), literal(cursor.id, ExactText))
 
 
 def _within(network: Network) -> Select[Any]:

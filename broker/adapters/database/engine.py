@@ -85,13 +85,33 @@ class Database:
             yield connection
 
     @contextmanager
+    def reading_planned(self, unavailable: type[Unavailable]) -> Iterator[Connection]:
+        """A connection for questions whose best plan depends on their values: none is kept from one to the next.
+
+        PostgreSQL would soon plan a statement for values in general: for some that are common, where one is rare.
+
+        Raises:
+            Unavailable: of the type given, when the database does not do its part.
+        """
+        with self.reading(unavailable) as connection:
+            if self.path is not None:
+                yield connection
+                return
+            driver: Any = connection.connection.driver_connection
+            threshold, driver.prepare_threshold = driver.prepare_threshold, None
+            try:
+                yield connection
+            finally:
+                driver.prepare_threshold = threshold
+
+    @contextmanager
     def reading_within(self, limit: timedelta, unavailable: type[Unavailable]) -> Iterator[Connection]:
-        """A connection for questions that are not worth more than so much time; the limit holds for each statement.
+        """As :meth:`reading_planned`, where no answer is worth more than so much time; it holds for each statement.
 
         Raises:
             Unavailable: of the type given, when the database does not do its part within the limit.
         """
-        with self.reading(unavailable) as connection:
+        with self.reading_planned(unavailable) as connection:
             if self.path is None:
                 connection.exec_driver_sql(f"SET statement_timeout = {round(limit.total_seconds() * 1000)}")
                 try:
