@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker.core.errors import AuditUnavailable, Fault, SettingsInvalid, SigningKeyUnusable
-from broker.core.seals import Checkpoint, read_checkpoint_line
+from broker.core.seals import Anchor, Checkpoint, read_checkpoint_line
 from broker.private_files import NotPrivateError, read_private
 
 KEY_SETTING: Final = "audit.checkpoint_key"
@@ -138,13 +138,13 @@ class PublicKeys:
                 raise SigningKeyUnusable(Fault(place, "it is not an Ed25519 key"))
             self._keys[_key_id(key)] = key
 
-    def problem(self, checkpoint: Checkpoint) -> str | None:
+    def problem(self, signed: Checkpoint | Anchor) -> str | None:
         """What is wrong with its signature; None when nothing is."""
-        key = self._keys.get(checkpoint.key_id)
+        key = self._keys.get(signed.key_id)
         if key is None:
-            return f"it is signed with the key {checkpoint.key_id}, which is none of those given"
+            return f"it is signed with the key {signed.key_id}, which is none of those given"
         try:
-            key.verify(checkpoint.signature, checkpoint.signed_bytes())
+            key.verify(signed.signature, signed.signed_bytes())
         except InvalidSignature:
             return "the signature is wrong"
         return None

@@ -18,11 +18,11 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
-from broker.core.archiving import Anchor, verify_archives
+from broker.core.archiving import verify_anchors, verify_archives
 from broker.core.audit import canonical_time
 from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable, Fault, SigningKeyUnusable
-from broker.core.seals import BEGINNING, ChainPoint
+from broker.core.seals import BEGINNING, Anchor, ChainPoint
 from broker.core.verification import Discrepancies, Verdict, WitnessedCheckpoint, in_order, name_unsealed, verify
 from broker.resources import resource
 from broker.settings import Settings, credentials_folder, load_settings, settings_path
@@ -164,11 +164,11 @@ def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path], f
     last = seals.length()
     anchors = seals.anchors()
     start = seals.beginning()
-    found, verdict = _walk(seals, keys, witnesses, anchors, start, last)
+    found, verdict = _walk(seals, keys, witnesses, anchors, start, last, folder)
     if found.listed and seals.beginning() != start:
         # Rows that are archived went while they were read.
         anchors = seals.anchors()
-        found, verdict = _walk(seals, keys, witnesses, anchors, anchors[-1].checkpoint.point, last)
+        found, verdict = _walk(seals, keys, witnesses, anchors, anchors[-1].checkpoint.point, last, folder)
     notes = []
     if anchors:
         notes.append(_look_into_archives(anchors, keys, files, folder, found))
@@ -184,8 +184,10 @@ def _walk(
     anchors: Sequence[Anchor],
     start: ChainPoint,
     last: int,
+    folder: Path | None,
 ) -> tuple[Discrepancies, Verdict]:
     found = Discrepancies()
+    verify_anchors(anchors, keys, found, files_are_read=folder is not None)
     return found, verify(
         in_order(
             seals.sealed_events(last, after=start.position),

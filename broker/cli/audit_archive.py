@@ -83,6 +83,7 @@ def audit_archive(
         ports = ArchivingPorts(
             log=log,
             folder=archives,
+            key=key,
             signatures=PublicKeys([(str(settings.audit.checkpoint_key), key.public_pem())]),
             append=SqlAuditLog(database).append,
             pause=lambda: time.sleep(_PAUSE_SECONDS),

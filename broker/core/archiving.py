@@ -1,8 +1,9 @@
 """Use case: take old events out of the database into a file that proves itself, and lose none whatever happens.
 
 An archive is an export (:mod:`broker.core.audit_export`) of the beginning of the chain, up to a checkpoint. What stays
-in the database is an anchor: the checkpoint of the cut, with the file's name and digest. Rows go only after the file
-was flushed, read back and verified, and after the anchor was committed; the database refuses to remove any other.
+in the database is an anchor: the checkpoint of the cut, with the file's name and digest, signed with the checkpoint
+key. Rows go only after the file was flushed, read back and verified, and after the anchor was committed; the database
+refuses to remove any other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Final, Protocol
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent
+from broker.core.seals import (
+    BEGINNING,
+    Anchor,
+    ChainPoint,
+    Checkpoint,
+    CheckpointSigner,
+    SealedEvent,
+    sign_anchor,
+)
 from broker.core.verification import (
     Discrepancies,
     DiscrepancyKind,
@@ -29,30 +38,6 @@ from broker.core.verification import (
 # In one transaction, which another writer on SQLite waits for.
 _REMOVED_AT_ONCE: Final = 500
 _FILE_NAME: Final = re.compile(r"audit-[0-9]{12,}-[0-9]{12,}\.jsonl\.gz")
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """What stays of the events that were archived.
-
-    Attributes:
-        first: the position of the first event in the file; the last is that of the checkpoint.
-        checkpoint: on the last event in the file.
-        file: its name, without folder.
-        sha256: of its bytes, hexadecimal.
-        time: when, aware, UTC.
-    """
-
-    first: int
-    checkpoint: Checkpoint
-    file: str
-    sha256: str
-    time: datetime
-
-    @property
-    def last(self) -> int:
-        """The position of the last event in the file."""
-        return self.checkpoint.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +143,14 @@ class ArchivingPorts:
     """What archiving needs.
 
     Attributes:
+        key: signs the anchor.
         append: appends an event to the audit.
         pause: called after each batch that was removed, so that others may write.
     """
 
     log: ArchivedLog
     folder: ArchiveFolder
+    key: CheckpointSigner
     signatures: SignatureCheck
     append: Callable[[AuditEvent], None]
     pause: Callable[[], None]
@@ -217,7 +204,7 @@ def archive(ports: ArchivingPorts, cut: Cut, operator: str, now: datetime) -> An
         raise AuditUnavailable(f"nothing was archived: {problem}; run `broker audit verify`")
     ports.folder.publish(cut.file)
     # 3. Say so in the audit, then in the anchor.
-    anchor = Anchor(cut.start.position + 1, cut.checkpoint, cut.file, sha256, now)
+    anchor = sign_anchor(Anchor(cut.start.position + 1, cut.checkpoint, cut.file, sha256, now), ports.key)
     what = f"positions {anchor.first} to {anchor.last}, in {anchor.file}, SHA-256 {sha256}"
     ports.append(AuditEvent(kind=EventKind.ADMIN_AUDIT_ARCHIVED, time=now, reason=f"{what}; by {operator}"))
     ports.log.record(anchor, cut.start)
@@ -242,6 +229,12 @@ def finish_removal(ports: ArchivingPorts) -> Anchor | None:
         raise AuditUnavailable(
             f"{newest.file}, which holds events that are not removed yet, {how}: archive to the folder that has it"
         )
+    start = anchors[-2].checkpoint.point if len(anchors) > 1 else BEGINNING
+    problem = _unfit(
+        ports.folder.read(newest.file), Cut(start, newest.checkpoint, newest.time, newest.time), ports.signatures
+    )
+    if problem is not None:
+        raise AuditUnavailable(f"nothing was removed: {problem}; run `broker audit verify`")
     _remove(ports, newest)
     return newest
 
@@ -250,6 +243,40 @@ def _remove(ports: ArchivingPorts, anchor: Anchor) -> None:
     while (lowest := ports.log.removable(anchor.last)) is not None:
         ports.log.remove(min(lowest + _REMOVED_AT_ONCE - 1, anchor.last))
         ports.pause()
+
+
+def verify_anchors(
+    anchors: Iterable[Anchor], signatures: SignatureCheck, found: Discrepancies, *, files_are_read: bool
+) -> None:
+    """Name the records of archives that the key did not sign, and those that are missing between others.
+
+    Args:
+        anchors: in their order.
+        signatures: the keys that count.
+        found: takes what does not fit.
+        files_are_read: the archives themselves are verified too (:func:`verify_archives`), which proves a record that
+            an earlier version made without a signature: the events are in the file.
+    """
+    expected = 1
+    for anchor in anchors:
+        place = f"the record of {anchor.file}, with positions {anchor.first} to {anchor.last}"
+        if anchor.first != expected:
+            found.add(
+                DiscrepancyKind.ARCHIVE_MISSING,
+                f"{place}, does not go on where the one before ends: position {expected} was to be the next",
+                position=expected,
+            )
+        expected = anchor.last + 1
+        if not anchor.signature and files_are_read:
+            continue
+        problem = signatures.problem(anchor) if anchor.signature else "it has no signature"
+        if problem is not None:
+            found.add(
+                DiscrepancyKind.FORGED_ARCHIVE,
+                f"{place}, is not to be trusted: {problem}; nothing says that an archive was made before its events"
+                " were removed, but the file itself: give the folder that has it with --archives",
+                position=anchor.first,
+            )
 
 
 def verify_archives(

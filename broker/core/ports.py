@@ -14,7 +14,7 @@ from broker.core.credentials import ConsoleUrl, Exchange, Secret
 from broker.core.entitlements import Catalogue, Grant
 from broker.core.principal import DirectoryGroup, Principal
 from broker.core.revocation import Denials, Revocation, RolePart
-from broker.core.seals import ChainPoint, Checkpoint, Sign
+from broker.core.seals import Anchor, ChainPoint, Checkpoint, Sign
 from broker.core.second_factor import Added, Ceremony, Factor, Method, Passkey, Standing, TotpSeed
 from broker.core.session_policy import SessionPolicy
 from broker.core.sessions import SessionLimits, SignInSession, TrustedBrowser
@@ -308,8 +308,8 @@ class Seals(Protocol):
     def point(self, position: int) -> ChainPoint | None:
         """The chain at a position; None where there is no seal."""
 
-    def newest_archived(self) -> Checkpoint | None:
-        """The checkpoint that the newest archive ends on; None when nothing was archived."""
+    def newest_archived(self) -> Anchor | None:
+        """The record of the newest archive; None when nothing was archived."""
 
     def oldest_waiting(self) -> datetime | None:
         """The time of the oldest event that waits to be sealed; None when none does."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from broker.core.errors import AuditUnavailable
 from broker.core.ports import CheckpointSink, Clock, Seals
-from broker.core.seals import ChainPoint, Checkpoint, CheckpointSigner, sign_checkpoint
+from broker.core.seals import ChainPoint, Checkpoint, CheckpointSigner, sign_anchor, sign_checkpoint
 
 # One transaction: a tenth of a second or so, in which a writer on SQLite waits.
 _BATCH: Final = 2_000
@@ -106,10 +106,10 @@ def _was_archived(witnessed: Checkpoint, ports: SealingPorts) -> bool:
     A file is behind by so much when its node was off, or is new to it and came from another.
     """
     archived = ports.seals.newest_archived()
-    if archived is None or witnessed.position >= archived.position:
+    if archived is None or witnessed.position >= archived.last:
         return False
     # Ed25519 has one signature for one content (RFC 8032, section 5.1.6), so to sign again is to verify.
-    return sign_checkpoint(archived.point, ports.key, archived.time) == archived
+    return sign_anchor(archived, ports.key) == archived
 
 
 def sealing_lag(seals: Seals, now: datetime) -> timedelta:

@@ -6,7 +6,9 @@ Everything here can be recomputed with a shell and no code of ours:
 - positions count from 1; the chain hash at a position is the SHA-256 of three lines of ASCII, each ended by a line
   feed: the position in decimal, the chain hash at the position before (64 zeros before the first), the event's hash;
 - a checkpoint's signature is Ed25519 (RFC 8032) over the line ``federation-broker audit checkpoint`` and then the
-  canonical JSON of ``chain_hash``, ``key_id``, ``position`` and ``time``.
+  canonical JSON of ``chain_hash``, ``key_id``, ``position`` and ``time``;
+- the record of an archive is signed in the same way, over the line ``federation-broker audit archive`` and then the
+  canonical JSON of ``chain_hash``, ``file``, ``first``, ``key_id``, ``last``, ``sha256`` and ``time``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from broker.core.audit import canonical_json, canonical_time
 from broker.core.errors import AuditUnavailable
 
 _PURPOSE: Final = b"federation-broker audit checkpoint\n"
+_ARCHIVE_PURPOSE: Final = b"federation-broker audit archive\n"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16}")
 _TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -150,6 +153,53 @@ def sign_checkpoint(point: ChainPoint, key: CheckpointSigner, now: datetime) -> 
     """Sign the chain up to that point."""
     unsigned = Checkpoint(point.position, point.chain_hash, now, key.id, b"")
     return replace(unsigned, signature=key.sign(unsigned.signed_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What stays of the events that were archived.
+
+    Attributes:
+        first: the position of the first event in the file; the last is that of the checkpoint.
+        checkpoint: on the last event in the file.
+        file: its name, without folder.
+        sha256: of its bytes, hexadecimal.
+        time: when, aware, UTC.
+        key_id: which key signed this; empty in what a version before 0017 recorded, which did not sign it.
+        signature: 64 bytes; empty as above.
+    """
+
+    first: int
+    checkpoint: Checkpoint
+    file: str
+    sha256: str
+    time: datetime
+    key_id: str = ""
+    signature: bytes = b""
+
+    @property
+    def last(self) -> int:
+        """The position of the last event in the file."""
+        return self.checkpoint.position
+
+    def signed_bytes(self) -> bytes:
+        """What the signature is over."""
+        fields: dict[str, str | int] = {
+            "first": self.first,
+            "last": self.last,
+            "chain_hash": self.checkpoint.chain_hash,
+            "file": self.file,
+            "sha256": self.sha256,
+            "time": canonical_time(self.time),
+            "key_id": self.key_id,
+        }
+        return _ARCHIVE_PURPOSE + canonical_json(fields).encode("ascii", "backslashreplace")
+
+
+def sign_anchor(anchor: Anchor, key: CheckpointSigner) -> Anchor:
+    """The same with the signature of that key: who owns the database cannot say that an archive was made."""
+    named = replace(anchor, key_id=key.id)
+    return replace(named, signature=key.sign(named.signed_bytes()))
 
 
 def read_checkpoint(fields: object) -> Checkpoint:

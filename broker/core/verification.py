@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from broker.core.audit import canonical_time, record_hash
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent, UnsealedEvent
+from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint, SealedEvent, UnsealedEvent
 
 # Of one kind, so many are listed; one rewritten chain would otherwise fill a disk with what no longer fits.
 _MOST_LISTED: Final = 20
@@ -32,6 +32,7 @@ class DiscrepancyKind(StrEnum):
     UNSEALED = "not sealed"
     ARCHIVE_MISSING = "archive missing"
     ARCHIVE_CHANGED = "archive changed"
+    FORGED_ARCHIVE = "forged record of an archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class WitnessedCheckpoint:
 class SignatureCheck(Protocol):
     """Public keys."""
 
-    def problem(self, checkpoint: Checkpoint) -> str | None:
+    def problem(self, signed: Checkpoint | Anchor) -> str | None:
         """What is wrong with its signature; None when nothing is."""
 
 

@@ -12,7 +12,7 @@ import pytest
 from broker.core.audit import AuditEvent, EventKind, event_record
 from broker.core.audit_export import ExportReader, export_lines
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, SealedEvent, UnsealedEvent, sign_checkpoint
+from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint, SealedEvent, UnsealedEvent, sign_checkpoint
 from broker.core.verification import (
     Discrepancies,
     DiscrepancyKind,
@@ -28,9 +28,9 @@ from tests.core.test_seals import NOON, RecordingKey
 class SameKey:
     """Believes :class:`RecordingKey`."""
 
-    def problem(self, checkpoint: Checkpoint) -> str | None:
-        right = RecordingKey().sign(checkpoint.signed_bytes())
-        return None if checkpoint.signature == right else "the signature is wrong"
+    def problem(self, signed: Checkpoint | Anchor) -> str | None:
+        right = RecordingKey().sign(signed.signed_bytes())
+        return None if signed.signature == right else "the signature is wrong"
 
 
 def made(count: int, *, signed: Sequence[int]) -> tuple[list[SealedEvent], list[WitnessedCheckpoint]]:

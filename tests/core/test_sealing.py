@@ -10,7 +10,7 @@ import pytest
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.errors import AuditUnavailable
 from broker.core.sealing import SealingPorts, check_lag, seal_waiting, sealing_lag
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, Sign, continue_chain
+from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint, Sign, continue_chain, sign_anchor
 from tests.core.test_seals import NOON, RecordingKey
 
 
@@ -21,7 +21,7 @@ class MemorySeals:
     waiting: list[AuditEvent] = field(default_factory=list)
     points: list[ChainPoint] = field(default_factory=lambda: [BEGINNING])
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    archived: Checkpoint | None = None
+    archived: Anchor | None = None
 
     def seal(self, sign: Sign, *, limit: int) -> int:
         batch, self.waiting = self.waiting[:limit], self.waiting[limit:]
@@ -36,11 +36,11 @@ class MemorySeals:
         return self.checkpoints[-1] if self.checkpoints else None
 
     def point(self, position: int) -> ChainPoint | None:
-        if self.archived is not None and position < self.archived.position:
+        if self.archived is not None and position < self.archived.last:
             return None
         return self.points[position] if position < len(self.points) else None
 
-    def newest_archived(self) -> Checkpoint | None:
+    def newest_archived(self) -> Anchor | None:
         return self.archived
 
     def oldest_waiting(self) -> datetime | None:
@@ -126,6 +126,20 @@ def test_nothing_is_sealed_once_the_log_does_not_fit_a_sink(*, cut: bool) -> Non
     with pytest.raises(AuditUnavailable, match="does not fit the newest checkpoint in the sink, at position 5"):
         seal_waiting(ports(other, sink))
     assert len(other.waiting) == 1
+
+
+def test_a_sink_that_is_behind_an_archive_stops_nothing_unless_nobody_signed_that_archive() -> None:
+    seals, sink = MemorySeals(events(5)), MemorySink()
+    seal_waiting(ports(seals, sink))
+    seals.waiting = events(4)
+    seal_waiting(ports(seals))
+    anchor = Anchor(1, seals.checkpoints[-1], "audit.jsonl.gz", "ab" * 32, NOON)
+    seals.archived = anchor
+    with pytest.raises(AuditUnavailable, match="does not fit the newest checkpoint in the sink, at position 5"):
+        seal_waiting(ports(seals, sink))
+    seals.archived = sign_anchor(anchor, RecordingKey())
+    seal_waiting(ports(seals, sink))
+    assert sink.kept[-1].position == 9
 
 
 def test_the_lag_is_the_age_of_the_oldest_event_that_waits() -> None:

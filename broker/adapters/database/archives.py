@@ -17,11 +17,11 @@ from broker.adapters.database.tables import (
     audit_seal,
     open_grant,
 )
-from broker.core.archiving import Anchor, Cut, Retained
+from broker.core.archiving import Cut, Retained
 from broker.core.audit import canonical_time
 from broker.core.audit_search import buckets_of
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import ChainPoint, Checkpoint
+from broker.core.seals import Anchor, ChainPoint, Checkpoint
 
 # STS issues sessions of twelve hours at most; an hour for clocks and for what waits to be sealed.
 _MAY_LIVE: Final = timedelta(hours=13)
@@ -60,7 +60,7 @@ class SqlArchives(SqlSeals):
         """
         archived = self.newest_archived()
         joined = select(_SEAL.position).join_from(audit_seal, audit_event, _EVENT.id == _SEAL.event_id)
-        first = joined.where(_SEAL.position > (archived.position if archived else 0)).order_by(_SEAL.position).limit(1)
+        first = joined.where(_SEAL.position > (archived.last if archived else 0)).order_by(_SEAL.position).limit(1)
         live_grants = select(_EVENT.grant_id).where(_EVENT.time > now - _MAY_LIVE, _EVENT.expiry > now)
         live = and_(_EVENT.time > now - _MAY_LIVE, or_(_EVENT.expiry > now, _EVENT.grant_id.in_(live_grants)))
         unsettled = _EVENT.id.in_(select(open_grant.c.intent_id))
@@ -124,6 +124,8 @@ class SqlArchives(SqlSeals):
                     "file": anchor.file,
                     "sha256": anchor.sha256,
                     "archived_at": anchor.time,
+                    "archive_key_id": anchor.key_id,
+                    "archive_signature": anchor.signature,
                 },
             )
 

@@ -28,10 +28,19 @@ from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
 from broker.adapters.database.privileges import may_rewrite_audit
 from broker.adapters.database.tables import audit_archive, audit_checkpoint, audit_event, audit_seal, seal_queue
-from broker.core.archiving import Anchor
 from broker.core.audit import AuditEvent, event_record
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import BEGINNING, ChainPoint, Checkpoint, Seal, SealedEvent, Sign, UnsealedEvent, continue_chain
+from broker.core.seals import (
+    BEGINNING,
+    Anchor,
+    ChainPoint,
+    Checkpoint,
+    Seal,
+    SealedEvent,
+    Sign,
+    UnsealedEvent,
+    continue_chain,
+)
 
 # Any number, the same in every version: PostgreSQL's advisory lock "somebody is sealing".
 _LOCK: Final = 0x5345414C4552
@@ -143,19 +152,17 @@ class SqlSeals:
         """
         with self._database.reading(AuditUnavailable) as connection:
             rows = connection.execute(select(audit_archive).order_by(_ARCHIVE.position)).all()
-        return tuple(
-            Anchor(row.first_position, _checkpoint(row), row.file, row.sha256, row.archived_at) for row in rows
-        )
+        return tuple(map(_anchor, rows))
 
-    def newest_archived(self) -> Checkpoint | None:
-        """The checkpoint that the newest archive ends on; None when nothing was archived.
+    def newest_archived(self) -> Anchor | None:
+        """The record of the newest archive; None when nothing was archived.
 
         Raises:
             AuditUnavailable: no answer.
         """
         with self._database.reading(AuditUnavailable) as connection:
             row = connection.execute(select(audit_archive).order_by(_ARCHIVE.position.desc()).limit(1)).one_or_none()
-        return None if row is None else _checkpoint(row)
+        return None if row is None else _anchor(row)
 
     def beginning(self) -> ChainPoint:
         """The point before the first event that is in the database: the beginning, unless there are archives.
@@ -173,8 +180,8 @@ class SqlSeals:
         )
         with self._database.reading(AuditUnavailable) as connection:
             row = connection.execute(lowest.order_by(_SEAL.position).limit(1)).one_or_none()
-        if row is None or row.position > archived.position:
-            return archived.point
+        if row is None or row.position > archived.last:
+            return archived.checkpoint.point
         # A removal leaves the seal of the last event that it took. With its event still there, none has begun.
         return _point(row.position, row.chain_hash) if row.id is None else BEGINNING
 
@@ -353,3 +360,15 @@ def _point(position: int, chain_hash: str) -> ChainPoint:
 
 def _checkpoint(row: Row[Any]) -> Checkpoint:
     return Checkpoint(row.position, row.chain_hash, row.time, row.key_id, row.signature)
+
+
+def _anchor(row: Row[Any]) -> Anchor:
+    return Anchor(
+        first=row.first_position,
+        checkpoint=_checkpoint(row),
+        file=row.file,
+        sha256=row.sha256,
+        time=row.archived_at,
+        key_id=row.archive_key_id or "",
+        signature=row.archive_signature or b"",
+    )

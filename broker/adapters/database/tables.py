@@ -149,6 +149,9 @@ audit_archive: Final = Table(
     Column("file", ExactText, nullable=False),
     Column("sha256", ExactText, nullable=False),
     Column("archived_at", UtcTime, nullable=False),
+    # Over the whole row; the signature before is the checkpoint's. Rows from before 0017 have none.
+    Column("archive_key_id", ExactText),
+    Column("archive_signature", LargeBinary),
 )
 
 # How far the stream to a SIEM got, and which process is sending.

@@ -18,20 +18,29 @@ import pytest
 from sqlalchemy import text
 
 from broker.adapters.archive_folder import LocalArchiveFolder
+from broker.adapters.checkpoints import CheckpointKey
 from broker.adapters.database.archives import SqlArchives
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
 from broker.core import archiving
-from broker.core.archiving import Anchor, ArchivingPorts, Cut, archive, finish_removal, plan, verify_archives
+from broker.core.archiving import (
+    ArchivingPorts,
+    Cut,
+    archive,
+    finish_removal,
+    plan,
+    verify_anchors,
+    verify_archives,
+)
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.audit_export import ExportReader, verify_export
 from broker.core.audit_search import AuditFilter
 from broker.core.errors import AuditUnavailable
-from broker.core.seals import ChainPoint
+from broker.core.seals import Anchor, ChainPoint, sign_anchor
 from broker.core.verification import Discrepancies, DiscrepancyKind
 from tests.adapters.database.events import NOON, issuance, login
-from tests.adapters.database.tampering import KEYS, sign, tamper, verdict_on
+from tests.adapters.database.tampering import KEY, KEYS, OTHER_KEY, sign, tamper, verdict_on
 
 # What is forked has the parent's modules; the database makes its own connections.
 forked = multiprocessing.get_context("fork")
@@ -52,6 +61,7 @@ class Desk:
         return ArchivingPorts(
             log=SqlArchives(self.database),
             folder=LocalArchiveFolder(self.folder),
+            key=KEY,
             signatures=KEYS,
             append=SqlAuditLog(self.database).append,
             pause=self.pause,
@@ -87,7 +97,9 @@ class Desk:
     def found(self) -> list[DiscrepancyKind]:
         """What a verification of database and folder names."""
         discrepancies = Discrepancies()
-        verify_archives(SqlSeals(self.database).anchors(), LocalArchiveFolder(self.folder), KEYS, discrepancies, tuple)
+        anchors = SqlSeals(self.database).anchors()
+        verify_anchors(anchors, KEYS, discrepancies, files_are_read=True)
+        verify_archives(anchors, LocalArchiveFolder(self.folder), KEYS, discrepancies, tuple)
         return [one.kind for one in (*verdict_on(self.database).discrepancies, *discrepancies.listed)]
 
     def archived_ids(self) -> list[str]:
@@ -453,7 +465,7 @@ def test_an_archive_whose_anchor_was_changed_with_it_does_not_fit_the_signature(
     sha256 = folder.write(anchor.file, (line.rstrip("\n") for line in lines))
     folder.publish(anchor.file)
     tamper(desk.database, f"UPDATE audit_archive SET sha256 = '{sha256}'")  # noqa: S608 - our own
-    assert desk.found() == [DiscrepancyKind.ARCHIVE_CHANGED]
+    assert desk.found() == [DiscrepancyKind.FORGED_ARCHIVE, DiscrepancyKind.ARCHIVE_CHANGED]
 
 
 def test_a_beginning_that_was_cut_off_without_an_archive_is_found(desk: Desk) -> None:
@@ -474,6 +486,74 @@ def test_an_anchor_that_nobody_signed_is_found(desk: Desk) -> None:
     assert DiscrepancyKind.FORGED in desk.found()
 
 
+def forge_anchor(desk: Desk, position: int, signer: CheckpointKey | None) -> None:
+    """What whoever owns the database can do: say that an archive was made, up to a real checkpoint, and remove."""
+    [checkpoint] = [one for one in SqlSeals(desk.database).checkpoints(position) if one.position == position]
+    start = SqlSeals(desk.database).beginning()
+    anchor = Anchor(start.position + 1, checkpoint, "audit-000000000001-000000000010.jsonl.gz", "f" * 64, TOMORROW)
+    desk.ports.log.record(anchor if signer is None else sign_anchor(anchor, signer), start)
+    desk.ports.log.remove(position)
+
+
+def anchors_found(desk: Desk, *, files_are_read: bool) -> list[DiscrepancyKind]:
+    found = Discrepancies()
+    verify_anchors(SqlSeals(desk.database).anchors(), KEYS, found, files_are_read=files_are_read)
+    return [one.kind for one in found.listed]
+
+
+@pytest.mark.parametrize("signer", [None, OTHER_KEY])
+def test_an_archive_that_was_made_up_to_remove_events_is_found_without_its_folder(
+    desk: Desk, signer: CheckpointKey | None
+) -> None:
+    desk.write(*logins(20))
+    forge_anchor(desk, 10, signer)
+    # The chain alone goes on from the checkpoint, which is real.
+    assert verdict_on(desk.database).discrepancies == ()
+    assert anchors_found(desk, files_are_read=False) == [DiscrepancyKind.FORGED_ARCHIVE]
+    assert DiscrepancyKind.ARCHIVE_MISSING in desk.found()
+
+
+@pytest.mark.parametrize(
+    "change", ["sha256 = 'ab'", "file = 'audit-1.jsonl.gz'", "first_position = 2", "archived_at = time", "file = '名'"]
+)
+def test_a_record_of_an_archive_that_was_changed_is_found_without_its_folder(desk: Desk, change: str) -> None:
+    desk.write(*logins(20))
+    desk.archive(12)
+    assert anchors_found(desk, files_are_read=False) == []
+    tamper(desk.database, f"UPDATE audit_archive SET {change}")  # noqa: S608 - our own
+    assert DiscrepancyKind.FORGED_ARCHIVE in anchors_found(desk, files_are_read=False)
+
+
+def test_a_record_that_was_removed_between_two_others_is_found(desk: Desk) -> None:
+    desk.write(*logins(30))
+    desk.archive(6)
+    desk.archive(12)
+    desk.archive(20)
+    tamper(desk.database, "DELETE FROM audit_archive WHERE position = 10")
+    assert anchors_found(desk, files_are_read=False) == [DiscrepancyKind.ARCHIVE_MISSING]
+
+
+def test_a_record_of_an_earlier_version_has_no_signature_and_is_proved_by_its_file_alone(desk: Desk) -> None:
+    desk.write(*logins(20))
+    desk.archive(12)
+    tamper(desk.database, "UPDATE audit_archive SET archive_key_id = NULL, archive_signature = NULL")
+    desk.seal()
+    assert desk.found() == []
+    assert anchors_found(desk, files_are_read=False) == [DiscrepancyKind.FORGED_ARCHIVE]
+
+
+def test_a_removal_is_not_finished_with_a_file_that_does_not_hold_the_events(desk: Desk) -> None:
+    desk.write(*logins(20))
+    cut = desk.cut(60)
+    folder = LocalArchiveFolder(desk.folder)
+    sha256 = folder.write(cut.file, ["{}"])
+    folder.publish(cut.file)
+    desk.ports.log.record(Anchor(1, cut.checkpoint, cut.file, sha256, TOMORROW), cut.start)
+    with pytest.raises(AuditUnavailable, match=r"nothing was removed: .* it is no export"):
+        finish_removal(desk.ports)
+    assert desk.count("audit_event") == 20
+
+
 def test_a_sealed_event_that_comes_back_below_the_cut_is_found(desk: Desk) -> None:
     written = logins(20)
     desk.write(*written)
@@ -488,6 +568,6 @@ def test_the_sealer_goes_on_beside_a_checkpoint_file_that_ends_before_the_cut(de
     assert SqlSeals(desk.database).newest_archived() is None
     anchor = desk.archive(12)
     seals = SqlSeals(desk.database)
-    assert seals.newest_archived() == anchor.checkpoint
+    assert seals.newest_archived() == anchor
     assert seals.point(5) is None
     assert seals.point(anchor.last) == ChainPoint(anchor.last, anchor.checkpoint.chain_hash)

@@ -1,0 +1,27 @@
+"""The signature on the record of an archive: without it, who owns the database could make one up and remove events.
+
+Records that are there already stay unsigned, since signing needs the checkpoint key and the rows are append-only: the
+archive's own file proves them.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0017"
+down_revision: str | None = "0013"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    op.add_column("audit_archive", sa.Column("archive_key_id", TEXT))
+    op.add_column("audit_archive", sa.Column("archive_signature", sa.LargeBinary()))
+
+
+def downgrade() -> None:
+    op.drop_column("audit_archive", "archive_signature")
+    op.drop_column("audit_archive", "archive_key_id")
