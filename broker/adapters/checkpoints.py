@@ -222,6 +222,7 @@ class CheckpointLines:
     Attributes:
         place: for messages.
         ignored: lines that are no checkpoint, known once all are read.
+        newest: the one of the highest position, known likewise; None when there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -233,6 +234,7 @@ class CheckpointLines:
         self._path = path
         self.place = str(path)
         self.ignored: list[int] = []
+        self.newest: Checkpoint | None = None
         try:
             self._size = path.stat().st_size
             path.open("rb").close()
@@ -256,6 +258,8 @@ class CheckpointLines:
                     except ValueError:
                         self.ignored.append(number)
                     else:
+                        if self.newest is None or checkpoint.position > self.newest.position:
+                            self.newest = checkpoint
                         yield checkpoint
         except OSError as error:
             raise AuditUnavailable(f"{self.place} cannot be read: {error.strerror}") from error

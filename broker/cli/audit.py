@@ -22,8 +22,16 @@ from broker.core.archiving import verify_anchors, verify_archives
 from broker.core.audit import canonical_time
 from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable, Fault, SigningKeyUnusable
-from broker.core.seals import BEGINNING, Anchor, ChainPoint
-from broker.core.verification import Discrepancies, Verdict, WitnessedCheckpoint, in_order, name_unsealed, verify
+from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint
+from broker.core.verification import (
+    Discrepancies,
+    Verdict,
+    WitnessedCheckpoint,
+    in_order,
+    name_silent_witness,
+    name_unsealed,
+    verify,
+)
 from broker.resources import resource
 from broker.settings import Settings, credentials_folder, load_settings, settings_path
 
@@ -110,11 +118,15 @@ def audit_verify(
         report(_verify_export(export_file, keys, checkpoint_files))
         return
     own_file = settings.audit.checkpoint_file
-    if own_file is not None and own_file.exists() and own_file not in checkpoint_files:
-        checkpoint_files = (*checkpoint_files, own_file)
+    missing = None
+    if own_file is not None and own_file not in checkpoint_files:
+        if own_file.exists():
+            checkpoint_files = (*checkpoint_files, own_file)
+        else:
+            missing = own_file
     with checked_database(settings) as database:
         folder = archives or settings.audit.archive_folder
-        report(_verify_database(SqlSeals(database), keys, checkpoint_files, folder))
+        report(_verify_database(SqlSeals(database), keys, checkpoint_files, folder, missing))
 
 
 @audit.command("export")
@@ -158,7 +170,9 @@ def report(verdict: Verdict) -> None:
         sys.exit(1)
 
 
-def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path], folder: Path | None) -> Verdict:
+def _verify_database(
+    seals: SqlSeals, keys: PublicKeys, files: Sequence[Path], folder: Path | None, missing: Path | None
+) -> Verdict:
     # In this order: what a file holds now was in the database before.
     witnesses = [CheckpointLines(path) for path in files]
     last = seals.length()
@@ -170,6 +184,10 @@ def _verify_database(seals: SqlSeals, keys: PublicKeys, files: Sequence[Path], f
         anchors = seals.anchors()
         found, verdict = _walk(seals, keys, witnesses, anchors, anchors[-1].checkpoint.point, last, folder)
     notes = []
+    if last:
+        for place in (*(one.place for one in witnesses if one.newest is None), *([missing] if missing else [])):
+            name_silent_witness(found, str(place))
+        notes += [_how_far(one, one.newest, last) for one in witnesses if one.newest is not None]
     if anchors:
         notes.append(_look_into_archives(anchors, keys, files, folder, found))
     for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
@@ -225,6 +243,13 @@ def _verify_export(lines: IO[bytes], keys: PublicKeys, files: Sequence[Path]) ->
 
 def _witnessed(lines: CheckpointLines, *, may_be_ahead: bool = False) -> Iterator[WitnessedCheckpoint]:
     return (WitnessedCheckpoint(one, lines.place, may_be_ahead) for one in lines)
+
+
+def _how_far(witness: CheckpointLines, newest: Checkpoint, last: int) -> str:
+    behind = (
+        f": what came after is signed in the database alone, which ends at {last}" if newest.position < last else ""
+    )
+    return f"compared with {witness.place}, which goes to position {newest.position}{behind}"
 
 
 def _ignored(witnesses: Sequence[CheckpointLines]) -> tuple[str, ...]:

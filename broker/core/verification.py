@@ -32,6 +32,7 @@ class DiscrepancyKind(StrEnum):
     UNSEALED = "not sealed"
     ARCHIVE_MISSING = "archive missing"
     ARCHIVE_CHANGED = "archive changed"
+    WITNESS_MISSING = "checkpoint file missing"
     FORGED_ARCHIVE = "forged record of an archive"
 
 
@@ -285,6 +286,15 @@ class _Walk:
             f" {witnessed.source} signs it up to position {ahead.position}: the end was cut off",
             position=self._at.position + 1,
         )
+
+
+def name_silent_witness(discrepancies: Discrepancies, place: str) -> None:
+    """Take down a file that should hold checkpoints of a log that has some, and is not there or holds none."""
+    discrepancies.add(
+        DiscrepancyKind.WITNESS_MISSING,
+        f"{place} is not there or holds no checkpoint: nothing outside the database says where the log ended; find it,"
+        " or give a copy with --checkpoints",
+    )
 
 
 def name_unsealed(discrepancies: Discrepancies, one: UnsealedEvent) -> None:

@@ -88,7 +88,7 @@ def test_a_changed_event_ends_the_command_with_1_and_its_name(node: Node) -> Non
     tamper(node.database, "UPDATE audit_event SET reason = 'x' WHERE principal_username = 'person-2'")
     ended = node.run("audit", "verify")
     assert ended.exit_code == 1
-    assert ended.stdout.startswith("Nothing is proved; 6 sealed events read.")
+    assert "Nothing is proved; 6 sealed events read." in ended.stdout
     [line] = ended.stderr.splitlines()
     assert line.startswith("broker: position 3: event ")
     assert line.endswith("of 2026-11-23T12:02:00.000000Z was changed")
@@ -109,8 +109,34 @@ def test_an_end_that_was_cut_off_is_found_with_the_file_of_the_settings_or_a_cop
     assert found.exit_code == 1
     assert "the end was cut off" in found.stderr
     kept.rename(copy)
-    assert node.run("audit", "verify").exit_code == 0
-    assert node.run("audit", "verify", "--checkpoints", str(copy)).exit_code == 1
+    alone = node.run("audit", "verify")
+    assert alone.exit_code == 1
+    assert f"{kept} is not there or holds no checkpoint" in alone.stderr
+    assert "the end was cut off" not in alone.stderr
+    assert "the end was cut off" in node.run("audit", "verify", "--checkpoints", str(copy)).stderr
+
+
+def test_a_checkpoint_file_that_is_missing_or_was_emptied_is_an_error_and_one_that_is_behind_is_named(
+    node: Node,
+) -> None:
+    kept = node.folder / "checkpoints.jsonl"
+    earlier = kept.read_bytes()
+    assert f"note: compared with {kept}, which goes to position 6\n" in node.run("audit", "verify").stdout
+    for silent in ("", "{}\n"):
+        kept.write_text(silent)
+        ended = node.run("audit", "verify")
+        assert ended.exit_code == 1
+        assert f"{kept} is not there or holds no checkpoint" in ended.stderr
+        assert "Proved up to position 6" in ended.stdout
+    kept.unlink()
+    assert node.run("audit", "verify").exit_code == 1
+
+    node.log.append(login(7, "late"))
+    node.seal()
+    kept.write_bytes(earlier)
+    behind = node.run("audit", "verify")
+    assert behind.exit_code == 0
+    assert "goes to position 6: what came after is signed in the database alone, which ends at 7" in behind.stdout
 
 
 def test_after_more_than_twenty_the_rest_is_counted(node: Node) -> None:
