@@ -202,6 +202,23 @@ def sign_anchor(anchor: Anchor, key: CheckpointSigner) -> Anchor:
     return replace(named, signature=key.sign(named.signed_bytes()))
 
 
+class DuplicateMember(ValueError):
+    """A JSON object has a member twice: readers disagree on which one holds."""
+
+
+def members_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object, for :func:`json.loads`.
+
+    Raises:
+        DuplicateMember: a member comes twice.
+    """
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        twice = next(name for name in members if sum(name == other for other, _ in pairs) > 1)
+        raise DuplicateMember(f"{twice!r} comes twice")
+    return members
+
+
 def read_checkpoint(fields: object) -> Checkpoint:
     """The checkpoint of what :meth:`Checkpoint.as_json` made; its signature is not checked.
 
@@ -213,6 +230,8 @@ def read_checkpoint(fields: object) -> Checkpoint:
     """
     if not isinstance(fields, Mapping):
         raise ValueError("a checkpoint is a JSON object")  # noqa: TRY004 - whatever was read
+    if unknown := fields.keys() - {"position", "chain_hash", "key_id", "time", "signature"}:
+        raise ValueError(f"{min(unknown)!r} is no member of a checkpoint")
     position, chain_hash, key_id = fields.get("position"), fields.get("chain_hash"), fields.get("key_id")
     time, signature = fields.get("time"), fields.get("signature")
     if not isinstance(position, int) or isinstance(position, bool) or position < 1:
@@ -238,7 +257,7 @@ def read_checkpoint_line(line: str) -> Checkpoint:
         ValueError: it is no checkpoint; a line that was half written when the machine stopped, say.
     """
     try:
-        return read_checkpoint(json.loads(line))
+        return read_checkpoint(json.loads(line, object_pairs_hook=members_once))
     except RecursionError as error:
         raise ValueError("it is not JSON") from error
 

@@ -91,6 +91,7 @@ def test_a_checkpoint_comes_back_from_its_line_as_it_was(position: int, signatur
         {"signature": None},
         {"signature": "%%%"},
         {"signature": "ü"},
+        {"note": "x"},
     ],
 )
 def test_what_is_no_checkpoint_is_refused(change: dict[str, object]) -> None:
@@ -98,7 +99,10 @@ def test_what_is_no_checkpoint_is_refused(change: dict[str, object]) -> None:
         read_checkpoint({**CHECKPOINT.as_json(), **change})
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", "7", CHECKPOINT.line()[:-5], "[" * 100_000])
+TWICE = CHECKPOINT.line().replace('"position":', '"position":1,"position":')
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "7", CHECKPOINT.line()[:-5], "[" * 100_000, TWICE])
 def test_a_line_that_is_no_checkpoint_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         read_checkpoint_line(line)
