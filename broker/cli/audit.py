@@ -16,6 +16,7 @@ from broker.adapters.checkpoints import CheckpointLines, PublicKeys, create_key,
 from broker.adapters.database import migrations
 from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
+from broker.adapters.database.search_tables import SqlSearchTables
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.archiving import verify_anchors, verify_archives
@@ -28,6 +29,7 @@ from broker.core.verification import (
     Verdict,
     WitnessedCheckpoint,
     in_order,
+    name_hidden,
     name_silent_witness,
     name_unsealed,
     verify,
@@ -126,7 +128,28 @@ def audit_verify(
             missing = own_file
     with checked_database(settings) as database:
         folder = archives or settings.audit.archive_folder
-        report(_verify_database(SqlSeals(database), keys, checkpoint_files, folder, missing))
+        verdict = _verify_database(SqlSeals(database), keys, checkpoint_files, folder, missing)
+        found = Discrepancies()
+        for one in SqlSearchTables(database).hidden():
+            name_hidden(found, one)
+        report(verdict.and_also(found))
+
+
+@audit.command("mend-search")
+@click.option(
+    "--owner-url", help="PostgreSQL: the database as the user who owns the tables, as for `broker db upgrade`."
+)
+@with_settings
+@reporting
+def audit_mend_search(owner_url: str | None, settings_file: Path | None) -> None:
+    """Write again what searches read beside the events, where `broker audit verify` found it missing.
+
+    It is made from the events, and changes none of them.
+    """
+    settings = load_settings(settings_path(settings_file))
+    with checked_database(settings, owner_url) as database:
+        written = SqlSearchTables(database).mend()
+    click.echo(f"Wrote {written} rows." if written else "Nothing was missing.")
 
 
 @audit.command("export")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -33,6 +34,7 @@ class DiscrepancyKind(StrEnum):
     ARCHIVE_MISSING = "archive missing"
     ARCHIVE_CHANGED = "archive changed"
     WITNESS_MISSING = "checkpoint file missing"
+    HIDDEN = "hidden from searches"
     FORGED_ARCHIVE = "forged record of an archive"
 
 
@@ -69,6 +71,20 @@ class WitnessedCheckpoint:
     may_be_ahead: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HiddenEvent:
+    """An event that is in the log, and that some search does not find.
+
+    Attributes:
+        time: of the event.
+        filters: those under which it is not found.
+    """
+
+    event_id: str
+    time: datetime
+    filters: tuple[str, ...]
+
+
 class SignatureCheck(Protocol):
     """Public keys."""
 
@@ -97,6 +113,11 @@ class Verdict:
     def with_more(self, found: Discrepancies, notes: tuple[str, ...]) -> Verdict:
         """The same with what was found elsewhere since."""
         return replace(self, discrepancies=tuple(found.listed), unlisted=found.unlisted, notes=(*self.notes, *notes))
+
+    def and_also(self, found: Discrepancies) -> Verdict:
+        """The same with what was found beside the log."""
+        both = (*self.discrepancies, *found.listed)
+        return replace(self, discrepancies=both, unlisted=self.unlisted + found.unlisted)
 
 
 @dataclass(slots=True)
@@ -286,6 +307,16 @@ class _Walk:
             f" {witnessed.source} signs it up to position {ahead.position}: the end was cut off",
             position=self._at.position + 1,
         )
+
+
+def name_hidden(discrepancies: Discrepancies, one: HiddenEvent) -> None:
+    """Take down an event that some search does not find."""
+    discrepancies.add(
+        DiscrepancyKind.HIDDEN,
+        f"event {one.event_id} of {canonical_time(one.time)} is not found by its {', '.join(one.filters)}: rows that"
+        " searches read were removed or changed; `broker audit mend-search` writes them again",
+        event_id=one.event_id,
+    )
 
 
 def name_silent_witness(discrepancies: Discrepancies, place: str) -> None:

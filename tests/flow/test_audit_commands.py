@@ -139,6 +139,17 @@ def test_a_checkpoint_file_that_is_missing_or_was_emptied_is_an_error_and_one_th
     assert "goes to position 6: what came after is signed in the database alone, which ends at 7" in behind.stdout
 
 
+def test_events_that_were_hidden_from_a_search_are_found_and_brought_back(node: Node) -> None:
+    assert node.run("audit", "mend-search").stdout == "Nothing was missing.\n"
+    tamper(node.database, "DELETE FROM audit_term WHERE value = 'person-2'")
+    hidden = node.run("audit", "verify")
+    assert hidden.exit_code == 1
+    [line] = hidden.stderr.splitlines()
+    assert "of 2026-11-23T12:02:00.000000Z is not found by its principal_username: rows that searches read" in line
+    assert node.run("audit", "mend-search").stdout == "Wrote 1 rows.\n"
+    assert node.run("audit", "verify").exit_code == 0
+
+
 def test_after_more_than_twenty_the_rest_is_counted(node: Node) -> None:
     for minute in range(20):
         node.log.append(login(10 + minute))

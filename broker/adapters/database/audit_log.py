@@ -64,7 +64,7 @@ class SqlAuditLog:
             AuditUnavailable: not written, or nobody can tell; also when the grant already has its intent, or its
                 outcome.
         """
-        terms = [term for term in _terms(event) if term not in self._kept]
+        terms = [term for term in terms_of(event) if term not in self._kept]
         try:
             with self._database.writing(AuditUnavailable) as connection:
                 _write(connection, event, terms)
@@ -188,7 +188,7 @@ class SqlAuditLog:
         with self._database.transaction(AuditUnavailable) as connection:
             if not_written is not None:
                 trial = connection.begin_nested()
-                _write(connection, replace(not_written, id=new_event_id(), grant_id=None), _terms(not_written))
+                _write(connection, replace(not_written, id=new_event_id(), grant_id=None), terms_of(not_written))
                 trial.rollback()
             insert_of = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             filler = {"filler": secrets.token_bytes(_FILLER_BYTES)}
@@ -202,19 +202,21 @@ def _write(connection: Connection, event: AuditEvent, terms: Sequence[_Term]) ->
     row["hash"] = event.hash
     buckets = buckets_of(event.session_policy)
     for number, (name, value) in enumerate(terms):
-        row |= {f"field_{number}": name, f"value_{number}": value, f"folded_{number}": _folded(name, value)}
+        row |= {f"field_{number}": name, f"value_{number}": value, f"folded_{number}": folded(name, value)}
     for number, bucket in enumerate(buckets):
         row[f"bucket_{number}"] = bucket
     for statement in _appending(connection.dialect.name, len(terms), len(buckets)):
         connection.execute(statement, row)
 
 
-def _terms(event: AuditEvent) -> list[_Term]:
+def terms_of(event: AuditEvent) -> list[_Term]:
+    """The words that it is found by, with the columns that they are in."""
     found = ((name, getattr(event, name)) for name in TERM_FIELDS)
     return [(name, value) for name, value in found if value is not None]
 
 
-def _folded(name: str, value: str) -> str:
+def folded(name: str, value: str) -> str:
+    """A word as a search for a part of it looks for it."""
     return (name == "source_address" and address_key(value)) or value.casefold()
 
 
