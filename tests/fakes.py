@@ -517,9 +517,10 @@ class MemoryRevocations:
         over = [part for part in self.by_role.values() if part.reaches_nothing_at(now) and part not in waiting]
         return [*waiting, *over][:limit]
 
-    def denials_of(self, role: str) -> Denials:
+    def denials_of(self, role: str, *, done: bool = False) -> Denials:
         self._check()
-        return merged(*(part.denials for part in self.by_role.values() if part.role == role))
+        parts = [part for part in self.by_role.values() if part.role == role and (part.done_at or not done)]
+        return merged(*(part.denials for part in parts))
 
     def note_done(self, part: RolePart, now: datetime) -> None:
         self._put(replace(part, done_at=now, tries=part.tries + 1, problem=None))

@@ -23,7 +23,7 @@ from broker.compose import utc_now
 from broker.core.audit import AuditEvent, canonical_time
 from broker.core.audit_search import AuditFilter
 from broker.core.errors import Fault, RolePolicyTooLong, SettingsInvalid
-from broker.core.live_sessions import began_at, every_running_session
+from broker.core.live_sessions import began_at, ends_at, every_running_session
 from broker.core.revocation import POLICY_NAME, Asker, Denials, RevocationKind, RolePart, write_policy
 from broker.core.revoking import Plan, RevokingPorts, ended_among, find_target, plan_revocation, revoke
 from broker.resources import resource
@@ -139,9 +139,15 @@ def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
             f" hand, put this as the inline policy {POLICY_NAME} on each role:"
         )
     for role, denials in sorted(plan.roles.items()):
-        click.echo(f"{role} denies whatever began before {plan.before:{_TO_THE_SECOND}}")
+        click.echo(f"{role} denies whatever of that began before {plan.before:{_TO_THE_SECOND}}")
         if whole:
             click.echo(f"  {_policy(denials)}")
+
+    if plan.console_links_until is not None:
+        click.echo(
+            "The AWS console was opened shortly before, and its sign-in address can be used for a while: whoever did"
+            f" gets no new session of that role before {plan.console_links_until:{_TO_THE_SECOND}}."
+        )
 
 
 def _policy(denials: Denials) -> str:
@@ -202,7 +208,8 @@ def _echo_table(found: Iterable[AuditEvent], ended: frozenset[str]) -> None:
     heads = ("session", "person", "entitlement", "account", "used for", "since", "until", "from")
     click.echo(row.format(*heads))
     for session in found:
-        until = session.expiry.strftime(_TO_THE_SECOND) if session.expiry else ""
+        end = ends_at(session)
+        until = end.strftime(_TO_THE_SECOND) if end else ""
         words = (
             session.grant_id,
             session.principal_username,
@@ -222,6 +229,7 @@ def session_record(session: AuditEvent) -> Mapping[str, str | None]:
     Args:
         session: the event that says it was issued.
     """
+    end = ends_at(session)
     return {
         "session": session.grant_id,
         "person": session.principal_username,
@@ -232,7 +240,7 @@ def session_record(session: AuditEvent) -> Mapping[str, str | None]:
         "session_name": session.session_name,
         "use": session.use,
         "since": canonical_time(began_at(session)),
-        "until": canonical_time(session.expiry) if session.expiry else None,
+        "until": canonical_time(end) if end else None,
         "source_address": session.source_address,
         "second_factor": session.second_factor,
         "access_key_id": session.access_key_id,

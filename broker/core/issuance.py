@@ -20,12 +20,14 @@ from broker.core.credentials import ConsoleUrl, Exchange
 from broker.core.entitlements import Catalogue, Entitlement, Grant, Narrowing, Use, authorize, authorize_errand
 from broker.core.errors import (
     BrokerError,
+    ConsoleSignInUnavailable,
     SecondFactorAwaited,
     SecondFactorNeeded,
     SessionsRevoked,
     TokenServiceRefused,
     TokenServiceUnavailable,
 )
+from broker.core.live_sessions import CONSOLE_LINK_MADE_WITHIN
 from broker.core.ports import (
     AssertionSigner,
     AuditLog,
@@ -37,6 +39,7 @@ from broker.core.ports import (
     TokenService,
 )
 from broker.core.principal import Principal
+from broker.core.revocation import denied_until
 from broker.core.second_step import SecondFactorPorts, check_whole
 from broker.core.session_policy import SessionPolicy, policy_for
 from broker.core.sessions import SignInSession
@@ -253,6 +256,12 @@ def _refuse_revoked(grant: Grant, exchange: Exchange, revocations: Revocations, 
     # STS counts in whole seconds.
     earliest = min(grant.authorized_at, began.replace(microsecond=0))
     moments = [one.before for one in revocations.later_than(earliest) if one.target.concerns(grant)]
+    # And whatever else the role denies: a console sign-in address from before, or another entitlement of the role.
+    until = denied_until(
+        revocations.denials_of(grant.role_arn), grant.principal.source_identity, grant.principal.role_session_name
+    )
+    if until is not None and until > earliest:
+        moments.append(until)
     if moments:
         raise SessionsRevoked(max(max(moments) - now, _SHORTEST_WAIT))
 
@@ -266,7 +275,7 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
 
     Raises:
         DestinationRefused: not a page of the AWS console.
-        ConsoleSignInUnavailable: the sign-in service did not answer; recorded.
+        ConsoleSignInUnavailable: the sign-in service did not answer, or not in time; recorded.
         BrokerError: everything that :func:`issue` raises.
     """
     # 1. Everything that issue() checks and records.
@@ -275,12 +284,20 @@ def open_console(request: IssuanceRequest, ports: IssuancePorts) -> ConsoleUrl:
         # 2. Trade the credentials for a sign-in token.
         destination = issued.console_destination or ""
         url = ports.console.sign_in_url(issued.grant, issued.exchange, destination, ports.portal_url)
+        _check_address(issued, ports)
     except Exception as failure:
         _record(issued.recorded, EventKind.CONSOLE_REJECTED, ports, reason=_reason(failure))
         raise
     # 3. Record the redirect before it is handed over.
     _record(issued.recorded, EventKind.CONSOLE_REDIRECTED, ports)
     return url
+
+
+def _check_address(issued: Issued, ports: IssuancePorts) -> None:
+    """A revocation reckons with the addresses that were handed out before it, and with how old they can be."""
+    if ports.clock() - issued.recorded.time > CONSOLE_LINK_MADE_WITHIN:
+        raise ConsoleSignInUnavailable("the sign-in address took too long")
+    _refuse_revoked(issued.grant, issued.exchange, ports.revocations, ports.clock())
 
 
 def _check_not_waiting(session: SignInSession) -> None:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:  # the ports speak of revocations, which speak of sessions tha
 # assertions would be refused.
 _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 
+CONSOLE_LINK_MADE_WITHIN: Final = timedelta(minutes=1)
+"""Between the record of a console session's credentials and its sign-in address; one that took longer is not handed
+over."""
+
+CONSOLE_BEGINS_WITHIN: Final = CONSOLE_LINK_MADE_WITHIN + timedelta(minutes=15) + timedelta(minutes=1)
+"""After the record of its credentials a console session begins at the latest: clocks differ, and its sign-in address
+can be used for a quarter of an hour (AWS IAM user guide, "Enable custom identity broker access to the AWS console")."""
+
 _READ_AT_ONCE: Final = 500
 
 
@@ -35,9 +43,10 @@ def running(which: AuditFilter, now: datetime) -> AuditFilter:
         which,
         kind=EventKind.ISSUANCE_SUCCEEDED,
         outcome=None,
-        since=now - LONGEST_SESSION - _CLOCKS_DIFFER,
+        since=now - LONGEST_SESSION - _CLOCKS_DIFFER - CONSOLE_BEGINS_WITHIN,
         until=None,
-        ends_after=now,
+        # A console session may outlive the credentials that it was opened with.
+        ends_after=now - CONSOLE_BEGINS_WITHIN,
     )
 
 
@@ -46,13 +55,19 @@ def running_sessions(
 ) -> AuditPage:
     """A page of the sessions that run, the latest first, each as the event that says it was issued.
 
-    Those of the broker's own errands are left out: nobody was given their credentials. So a page may hold fewer.
+    Those of the broker's own errands are left out: nobody was given their credentials. So are those that ended a moment
+    ago and that no console goes on with. So a page may hold fewer.
 
     Raises:
         AuditUnavailable: no answer.
     """
     page = audit.search(running(which, now), limit=limit, older_than=older_than)
-    return replace(page, events=tuple(event for event in page.events if event.use != Use.ERRAND))
+    return replace(page, events=tuple(event for event in page.events if event.use != Use.ERRAND and _runs(event, now)))
+
+
+def _runs(session: AuditEvent, now: datetime) -> bool:
+    end = ends_at(session)
+    return end is not None and end > now
 
 
 def own_sessions(
@@ -93,3 +108,29 @@ def began_at(session: AuditEvent) -> datetime:
     if session.expiry is None or seconds is None:
         return session.time
     return session.expiry - timedelta(seconds=seconds)
+
+
+def latest_start(session: AuditEvent) -> datetime:
+    """The latest moment that ``aws:TokenIssueTime`` can hold for anything that came of it.
+
+    The console works with keys of its own ("Enable custom identity broker access to the AWS console"). AWS does not say
+    whether they count as issued with the credentials or when the sign-in address is used, so that is reckoned with.
+
+    Args:
+        session: the event that says it was issued.
+    """
+    began = began_at(session)
+    return max(began, session.time + CONSOLE_BEGINS_WITHIN) if session.use == Use.CONSOLE else began
+
+
+def ends_at(session: AuditEvent) -> datetime | None:
+    """When it has ended for certain; None where nobody knows.
+
+    A console session lasts as long as its credentials were issued for, counted from when it was opened.
+
+    Args:
+        session: the event that says it was issued.
+    """
+    if session.expiry is None or session.use != Use.CONSOLE:
+        return session.expiry
+    return session.expiry + CONSOLE_BEGINS_WITHIN

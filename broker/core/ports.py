@@ -424,8 +424,13 @@ class Revocations(Protocol):
     def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         """The parts that wait to be carried out, or to be taken back since they reach nothing any more."""
 
-    def denials_of(self, role: str) -> Denials:
-        """Everything that all revocations together deny in a role."""
+    def denials_of(self, role: str, *, done: bool = False) -> Denials:
+        """Everything that all revocations together deny in a role.
+
+        Args:
+            role: ARN.
+            done: only what IAM has already.
+        """
 
     def note_done(self, part: RolePart, now: datetime) -> None:
         """Note that IAM has it."""

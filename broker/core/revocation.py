@@ -8,6 +8,9 @@ moment (AWS IAM user guide, "Revoke IAM role temporary security credentials"), t
 began within the second before it is denied, what begins with it is not. Since nobody's clock is that of STS, the moment
 lies a few seconds ahead of ours (:data:`CLOCKS_DIFFER`); until it has come nothing is issued to those concerned, and
 they are told to wait (:class:`broker.core.errors.SessionsRevoked`).
+
+A console session may begin when its sign-in address is used, a quarter of an hour after it was handed out. So for those
+who were handed one shortly before, the moment lies as much later.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,7 +27,7 @@ from typing import Any, Final
 from broker.core.audit import AuditEvent
 from broker.core.entitlements import LONGEST_SESSION, Grant
 from broker.core.errors import RolePolicyForeign, RolePolicyTooLong
-from broker.core.live_sessions import began_at
+from broker.core.live_sessions import began_at, latest_start
 from broker.core.principal import Principal
 
 POLICY_NAME: Final = "FederationBrokerRevocations"
@@ -38,8 +41,8 @@ CLOCKS_DIFFER: Final = timedelta(seconds=5)
 broker warns of less."""
 
 COVERED_FOR: Final = LONGEST_SESSION + timedelta(minutes=30)
-"""After so long nothing that a revocation covers lives: the longest session, and the quarter of an hour in which a
-console sign-in address can be used, twice."""
+"""After so long nothing that a revocation covers lives: the longest session, of the console too, counted from the last
+moment at which it could begin; and the difference of clocks."""
 
 _MARK: Final = "FederationBrokerRevoked"
 _SECOND: Final = timedelta(seconds=1)
@@ -82,17 +85,17 @@ Denials = Mapping[Subject, datetime]
 """Whose sessions of one role are denied, and before which moment they began: aware, UTC, whole seconds."""
 
 
-def moment_of(asked_at: datetime, sessions: Iterable[AuditEvent] = ()) -> datetime:
+def moment_of(asked_at: datetime, starts: Iterable[datetime] = ()) -> datetime:
     """Before which moment sessions have to have begun to be reached by a revocation.
 
     Args:
         asked_at: when it was asked for, by our clock.
-        sessions: those that are to be reached; when they began is known by the clock of STS.
+        starts: of those that are to be reached, by the clock of STS.
 
     Returns:
-        a whole second, later than all of them began.
+        a whole second, later than all of them.
     """
-    latest = max((began_at(session) + _SECOND for session in sessions), default=asked_at)
+    latest = max((start + _SECOND for start in starts), default=asked_at)
     return _whole_second(max(asked_at + CLOCKS_DIFFER, latest))
 
 
@@ -117,6 +120,30 @@ def covers(denials: Denials, other: Denials) -> bool:
         any(known is not None and known >= before for known in (denials.get(subject), everybody))
         for subject, before in other.items()
     )
+
+
+def denied_until(denials: Denials, source_identity: str | None, session_name: str | None) -> datetime | None:
+    """Before which moment sessions of that person are denied; None when none are."""
+    meant = (WHOLE_ROLE, *_subjects(source_identity, session_name))
+    return max((denials[subject] for subject in meant if subject in denials), default=None)
+
+
+def denies(denials: Denials, session: AuditEvent) -> bool:
+    """Whether a role that denies so refuses that session of it by now.
+
+    Args:
+        denials: of the role.
+        session: the event that says it was issued.
+    """
+    until = denied_until(denials, session.source_identity, session.session_name)
+    return until is not None and began_at(session) < until
+
+
+def _subjects(source_identity: str | None, session_name: str | None) -> Iterator[Subject]:
+    if source_identity:
+        yield Subject(SubjectKind.PERSON, source_identity)
+    if session_name:
+        yield Subject(SubjectKind.SESSION_NAME, session_name)
 
 
 def write_policy(denials: Denials) -> str:
@@ -238,26 +265,38 @@ class Target:
         }[self.kind]
 
 
-def denials_of(target: Target, sessions: Iterable[AuditEvent], before: datetime) -> Mapping[str, Denials]:
+def denials_of(target: Target, sessions: Iterable[AuditEvent], asked_at: datetime) -> Mapping[str, Denials]:
     """What has to be denied in AWS, by the ARN of the role.
 
     Args:
         target: what is revoked.
         sessions: those that run and are meant (:func:`broker.core.live_sessions.every_running_session`).
-        before: as :func:`moment_of` says.
+        asked_at: when that was asked for.
     """
-    found: dict[str, dict[Subject, datetime]] = defaultdict(dict)
+    starts: dict[str, dict[Subject, list[datetime]]] = defaultdict(lambda: defaultdict(list))
     for session in sessions:
-        if session.role is not None:
-            found[session.role][_subject(target, session)] = before
-    return dict(found)
+        if session.role is None:
+            continue
+        subjects = starts[session.role]
+        subjects[_subject(target, session)].append(began_at(session))
+        if latest_start(session) > began_at(session):
+            # Whoever was handed a console sign-in address waits until it is worthless; nobody else has to.
+            subjects[_subject_alone(target, session)].append(latest_start(session))
+    return {
+        role: {subject: moment_of(asked_at, moments) for subject, moments in subjects.items()}
+        for role, subjects in starts.items()
+    }
 
 
 def _subject(target: Target, session: AuditEvent) -> Subject:
-    if target.kind is RevocationKind.PERSON:
-        return Subject(SubjectKind.PERSON, session.source_identity or "")
     if target.kind is RevocationKind.ACCOUNT:
         return WHOLE_ROLE
+    return _subject_alone(target, session)
+
+
+def _subject_alone(target: Target, session: AuditEvent) -> Subject:
+    if target.kind in {RevocationKind.PERSON, RevocationKind.ACCOUNT}:
+        return Subject(SubjectKind.PERSON, session.source_identity or "")
     return Subject(SubjectKind.SESSION_NAME, session.session_name or "")
 
 

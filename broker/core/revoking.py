@@ -32,6 +32,7 @@ from broker.core.revocation import (
     RolePart,
     Target,
     denials_of,
+    denies,
     merged,
     moment_of,
     pruned,
@@ -89,6 +90,7 @@ class Plan:
 
     Attributes:
         sessions: those that run and would end, each as the event that says it was issued.
+        before: they began earlier.
         roles: what would be denied in AWS, by the ARN of the role.
         portal_of: the immutable id of the person who would be signed out of the portal; None for nobody.
     """
@@ -98,6 +100,15 @@ class Plan:
     before: datetime
     roles: Mapping[str, Denials]
     portal_of: str | None
+
+    @property
+    def console_links_until(self) -> datetime | None:
+        """When the last console sign-in address of these is worthless; None where there is none.
+
+        Until then whoever was handed one is refused new sessions of the role.
+        """
+        latest = max((moment for denials in self.roles.values() for moment in denials.values()), default=self.before)
+        return latest if latest > self.before else None
 
 
 def find_target(kind: RevocationKind, text: str, audit: AuditLog, now: datetime) -> Target:
@@ -167,8 +178,8 @@ def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
     """
     now = ports.clock()
     sessions = tuple(sessions_of(target, ports.audit, now))
-    before = moment_of(now, sessions)
-    return Plan(target, sessions, before, denials_of(target, sessions, before), target.principal_id)
+    before = moment_of(now, map(began_at, sessions))
+    return Plan(target, sessions, before, denials_of(target, sessions, now), target.principal_id)
 
 
 def ended_among(sessions: Iterable[AuditEvent], revocations: Revocations) -> frozenset[str]:
@@ -181,15 +192,15 @@ def ended_among(sessions: Iterable[AuditEvent], revocations: Revocations) -> fro
     Raises:
         SessionsUnavailable: no answer.
     """
-    known = revocations.newest(limit=_MOST_LOOKED_THROUGH)
-    return frozenset(
-        session.id
-        for session in sessions
-        if any(
-            revocation.reaches(session) and any(part.role == session.role and part.done_at for part in parts)
-            for revocation, parts in known
-        )
-    )
+    by_role: dict[str, list[AuditEvent]] = defaultdict(list)
+    for session in sessions:
+        if session.role is not None:
+            by_role[session.role].append(session)
+    ended: set[str] = set()
+    for role, theirs in by_role.items():
+        denials = revocations.denials_of(role, done=True)
+        ended.update(session.id for session in theirs if denies(denials, session))
+    return frozenset(ended)
 
 
 def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, ports: RevokingPorts) -> Revocation:
@@ -210,7 +221,7 @@ def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, po
     """
     now = ports.clock()
     # 1. Decide from when on sessions are good again; those that run may have begun ahead of our clock.
-    before = moment_of(now, sessions_of(target, ports.audit, now))
+    before = moment_of(now, map(began_at, sessions_of(target, ports.audit, now)))
     words = printable(" ".join(purpose.split()))[:LONGEST_PURPOSE]
     revocation = Revocation(secrets.token_hex(16), target, now, before, asker, words)
     # 2. Record who asks for what, before anything is done.
@@ -314,7 +325,7 @@ def _plan_roles(revocation: Revocation, ports: RevokingPorts) -> None:
     now = ports.clock()
     reached = [one for one in sessions_of(revocation.target, ports.audit, now) if revocation.reaches(one)]
     is_last = now >= revocation.asked_at + _UNDER_WAY
-    roles = denials_of(revocation.target, reached, revocation.before)
+    roles = denials_of(revocation.target, reached, revocation.asked_at)
     ports.revocations.add_roles(revocation, roles, is_last=is_last)
 
 

@@ -285,7 +285,10 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         429,
         lazy_gettext("Your sessions were just ended"),
         lazy_gettext("An administrator ended AWS sessions like this one a moment ago. You were given no credentials."),
-        lazy_gettext("Try again in a few seconds. If that surprises you, ask your administrator."),
+        lazy_gettext(
+            "Try again in a few seconds; if you opened the AWS console shortly before, in about a quarter of an hour."
+            " If that surprises you, ask your administrator."
+        ),
     ),
     errors.NothingToRevoke: Answer(
         404,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from flask import Blueprint, make_response, redirect, render_template, request
@@ -14,7 +13,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from broker.core.errors import BrokerError, NothingToRevoke, RolePolicyTooLong
 from broker.core.revocation import Asker, Denials, Revocation, RevocationKind, RolePart, Target, role_name, write_policy
-from broker.core.revoking import LONGEST_PURPOSE, Plan, carry_out, find_target, plan_revocation, revoke
+from broker.core.revoking import LONGEST_PURPOSE, carry_out, find_target, plan_revocation, revoke
 from broker.web import access
 from broker.web.errors import log_error
 from broker.web.portal import current_portal
@@ -83,7 +82,6 @@ def ask() -> str:
         more=max(0, len(plan.sessions) - _SESSIONS_SHOWN),
         roles=[_shown(role, denials) for role, denials in sorted(plan.roles.items())],
         reaches_aws=portal.revoking.in_aws is not None,
-        latest_end=_latest_end(plan),
         longest_purpose=LONGEST_PURPOSE,
     )
 
@@ -147,7 +145,3 @@ def _shown(role: str, denials: Denials) -> ShownDenials:
         return ShownDenials(role, json.dumps(json.loads(write_policy(denials)), indent=2))
     except RolePolicyTooLong:
         return ShownDenials(role, None)
-
-
-def _latest_end(plan: Plan) -> datetime | None:
-    return max((session.expiry for session in plan.sessions if session.expiry is not None), default=None)

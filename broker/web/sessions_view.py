@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from broker.core.audit import AuditEvent
 from broker.core.audit_search import AuditPage
 from broker.core.errors import Unavailable
-from broker.core.live_sessions import began_at, own_sessions, running_sessions
+from broker.core.live_sessions import began_at, ends_at, own_sessions, running_sessions
 from broker.core.revoking import ended_among
 from broker.web import access
 from broker.web.audit_query import Search, read_search
@@ -39,6 +39,7 @@ class ShownSession:
     Attributes:
         issued: the event that says so.
         began_at: by the clock of STS.
+        ends_at: when it has ended for certain.
         name: of its entitlement; its id where the file no longer has it.
         words: what its session policy allows; empty where it has none.
         policy_arns: managed policies that narrow it.
@@ -47,6 +48,7 @@ class ShownSession:
 
     issued: AuditEvent
     began_at: datetime
+    ends_at: datetime | None
     name: str
     words: tuple[StatementWords, ...]
     policy_arns: tuple[str, ...]
@@ -99,6 +101,7 @@ def shown_session(issued: AuditEvent, names: Mapping[str, str], *, has_ended: bo
     return ShownSession(
         issued=issued,
         began_at=began_at(issued),
+        ends_at=ends_at(issued),
         name=names.get(issued.entitlement or "", issued.entitlement or ""),
         words=policy_words(issued.session_policy) if issued.session_policy else (),
         policy_arns=tuple(json.loads(issued.policy_arns)) if issued.policy_arns else (),

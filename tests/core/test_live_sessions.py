@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.audit_search import AuditFilter
-from broker.core.live_sessions import began_at, every_running_session, own_sessions, running, running_sessions
+from broker.core.entitlements import Use
+from broker.core.live_sessions import (
+    CONSOLE_BEGINS_WITHIN,
+    began_at,
+    every_running_session,
+    own_sessions,
+    running,
+    running_sessions,
+)
 from tests.fakes import MemoryAuditLog, principal_id
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -33,6 +41,14 @@ def test_a_session_runs_until_its_end() -> None:
     audit = MemoryAuditLog(events=[ended, running_now, other])
 
     assert running_sessions(audit, AuditFilter(), NOW, limit=10).events == (running_now,)
+
+
+def test_a_console_session_may_go_on_after_its_credentials() -> None:
+    late = int(CONSOLE_BEGINS_WITHIN.total_seconds() // 60) - 1
+    console, over = issued(60 + late, use=Use.CONSOLE), issued(60 + late + 2, use=Use.CONSOLE)
+    audit = MemoryAuditLog(events=[issued(61, use=Use.TERMINAL), console, over])
+
+    assert running_sessions(audit, AuditFilter(), NOW, limit=10).events == (console,)
 
 
 def test_one_that_was_issued_twelve_hours_ago_by_a_clock_behind_is_found() -> None:

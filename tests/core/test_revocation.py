@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.core.audit import AuditEvent, EventKind
-from broker.core.entitlements import authorize_errand
+from broker.core.entitlements import Use, authorize_errand
 from broker.core.errors import RolePolicyForeign, RolePolicyTooLong
+from broker.core.live_sessions import began_at, ends_at
 from broker.core.own_roles import OwnRoles
 from broker.core.policy_evaluation import Layer, Outcome, PolicyRequest, evaluate
 from broker.core.policy_evaluation import read_policy as evaluated
@@ -41,6 +42,7 @@ from tests.core.examples import entitlement
 from tests.fakes import principal_id
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+LATER = NOON + CLOCKS_DIFFER
 ALLOW = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
 
 PEOPLE = [principal_id(1), principal_id(2)]
@@ -156,10 +158,39 @@ def issued(**fields: object) -> AuditEvent:
 
 def test_a_session_that_began_later_by_the_clock_of_sts_is_reached_too() -> None:
     ahead = issued(expiry=NOON + timedelta(hours=1, minutes=2))
-    moment = moment_of(NOON, [issued(), ahead])
+    moment = moment_of(NOON, map(began_at, [issued(), ahead]))
 
     assert moment == NOON + timedelta(minutes=2, seconds=1)
     assert denied({WHOLE_ROLE: moment}, (NOON + timedelta(minutes=2), PEOPLE[0], "alice"))
+
+
+@pytest.mark.parametrize("kind", RevocationKind)
+def test_a_console_that_is_opened_later_from_an_address_of_before_is_denied(kind: RevocationKind) -> None:
+    console = issued(use=Use.CONSOLE)
+    target = Target(kind, PEOPLE[0], "alice", PEOPLE[0], console.role)
+    [denials] = denials_of(target, [console, issued(source_identity=PEOPLE[1], session_name="bob")], NOON).values()
+
+    assert denied(denials, (NOON + timedelta(minutes=16), PEOPLE[0], "alice"))
+    assert not denied(denials, (NOON + timedelta(minutes=18), PEOPLE[0], "alice"))
+    # Nobody else waits for it.
+    assert not denied(denials, (NOON + timedelta(seconds=10), PEOPLE[1], "bob"))
+
+
+def test_a_sign_in_address_that_is_worthless_by_now_keeps_nobody_out() -> None:
+    console = issued(use=Use.CONSOLE, time=NOON - timedelta(minutes=20), expiry=NOON + timedelta(minutes=40))
+    [denials] = denials_of(Target(RevocationKind.PERSON, "x", "x"), [console], NOON).values()
+    assert denials == {Subject(SubjectKind.PERSON, PEOPLE[0]): NOON + CLOCKS_DIFFER}
+
+
+def test_the_longest_console_session_is_covered_to_its_end() -> None:
+    console = issued(use=Use.CONSOLE, duration_seconds=43_200, expiry=NOON + timedelta(hours=12))
+    [denials] = denials_of(Target(RevocationKind.PERSON, "x", "x"), [console], NOON).values()
+    opened_last = (NOON + timedelta(minutes=15), PEOPLE[0], "alice")
+
+    assert denied(pruned(denials, opened_last[0] + timedelta(hours=12)), opened_last)
+    end = ends_at(console)
+    assert end is not None
+    assert end >= opened_last[0] + timedelta(hours=12)
 
 
 def test_each_target_says_what_it_means() -> None:
@@ -173,12 +204,12 @@ def test_each_target_says_what_it_means() -> None:
     def named(kind: SubjectKind) -> object:
         values = PEOPLE if kind is SubjectKind.PERSON else ["alice", "bob"]
         roles = ["arn:aws:iam::111122223333:role/StaffFiles", other_role]
-        return {role: {Subject(kind, value): NOON} for role, value in zip(roles, values, strict=True)}
+        return {role: {Subject(kind, value): LATER} for role, value in zip(roles, values, strict=True)}
 
     assert of(RevocationKind.PERSON) == named(SubjectKind.PERSON)
     assert of(RevocationKind.SESSION) == of(RevocationKind.ENTITLEMENT) == named(SubjectKind.SESSION_NAME)
     assert denials_of(Target(RevocationKind.ACCOUNT, "1", "1"), sessions, NOON) == {
-        str(session.role): {WHOLE_ROLE: NOON} for session in sessions
+        str(session.role): {WHOLE_ROLE: LATER} for session in sessions
     }
 
 

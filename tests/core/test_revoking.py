@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from broker.core.audit import AuditEvent, EventKind
+from broker.core.credentials import ConsoleUrl
 from broker.core.entitlements import Use
 from broker.core.errors import (
     AuditUnavailable,
     BrokerError,
+    ConsoleSignInUnavailable,
     NothingToRevoke,
     RolePolicyForeign,
     RolePolicyRefused,
@@ -20,7 +23,7 @@ from broker.core.errors import (
     SettingsInvalid,
     TokenServiceUnavailable,
 )
-from broker.core.issuance import ErrandPorts, issue
+from broker.core.issuance import ErrandPorts, issue, open_console
 from broker.core.own_roles import REVOKER_ID, OwnRoles
 from broker.core.revocation import (
     BY_ITSELF,
@@ -257,6 +260,50 @@ def test_a_session_that_would_be_denied_is_not_handed_over_and_the_person_is_tol
     revoking.pass_time(seconds=CLOCKS_DIFFER.total_seconds())
     revoking.issue()
     assert len(revoking.events(EventKind.ISSUANCE_SUCCEEDED)) == 2
+
+
+def test_somebody_who_was_handed_a_console_address_waits_until_it_is_worthless(revoking: Revoking) -> None:
+    open_console(request(use=Use.CONSOLE), revoking.outside.issuance_ports())
+    revoking.pass_time(minutes=1)
+    plan = plan_revocation(revoking.target(), revoking.ports)
+    revoking.revoke()
+    assert plan.console_links_until == revoking.outside.clock() + timedelta(minutes=16, seconds=1)
+    revoking.pass_time(minutes=1)
+
+    with pytest.raises(SessionsRevoked) as refused:
+        revoking.issue()
+    assert refused.value.wait == timedelta(minutes=15, seconds=1)
+    revoking.issue("reports")
+    revoking.pass_time(minutes=16)
+    revoking.issue()
+
+
+def test_a_console_address_is_not_handed_over_when_its_session_was_revoked_meanwhile(revoking: Revoking) -> None:
+    ports = revoking.outside.issuance_ports()
+    answered = revoking.outside.console.sign_in_url
+
+    def sign_in_url(*arguments: Any) -> ConsoleUrl:
+        revoking.revoke()
+        return answered(*arguments)
+
+    revoking.outside.console.sign_in_url = sign_in_url  # type: ignore[method-assign, assignment]  # the moment in between
+    with pytest.raises(SessionsRevoked):
+        open_console(request(use=Use.CONSOLE), ports)
+    assert revoking.outside.audit.events[-1].kind is EventKind.CONSOLE_REJECTED
+
+
+def test_a_console_address_that_took_too_long_is_not_handed_over(revoking: Revoking) -> None:
+    ports = revoking.outside.issuance_ports()
+    answered = revoking.outside.console.sign_in_url
+
+    def sign_in_url(*arguments: Any) -> ConsoleUrl:
+        revoking.pass_time(seconds=61)
+        return answered(*arguments)
+
+    revoking.outside.console.sign_in_url = sign_in_url  # type: ignore[method-assign, assignment]  # a slow answer
+    with pytest.raises(ConsoleSignInUnavailable, match="too long"):
+        open_console(request(use=Use.CONSOLE), ports)
+    assert revoking.events(EventKind.CONSOLE_REDIRECTED) == []
 
 
 def test_one_session_stops_its_person_in_its_role_alone(revoking: Revoking) -> None:

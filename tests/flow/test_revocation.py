@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 import ldap3
@@ -336,3 +337,29 @@ def test_the_own_roles_keys_are_on_the_page_and_among_what_the_doctor_looks_at(d
 
 def active_keys(printed: str) -> list[str]:
     return re.findall(r"^([0-9a-f]{16})  active", printed, re.MULTILINE)
+
+
+def console_address(client: PortalClient) -> str:
+    answer = client.post("/issue/home/console", {"csrf_token": csrf_token(client.get("/"))})
+    assert answer.status == 303, answer.text[:500]
+    return answer.headers["Location"]
+
+
+def shown_by_console(address: str) -> str:
+    parts = urlsplit(address)
+    return PortalClient(f"{parts.scheme}://{parts.netloc}").get(f"{parts.path}?{parts.query}").text
+
+
+# The last one: it keeps Bob from new sessions for a quarter of an hour.
+def test_a_console_that_is_opened_after_the_revocation_with_an_address_from_before_is_refused(demo: Demo) -> None:
+    bob, alice = demo.signed_in("bob"), demo.signed_in("alice")
+    his, hers = console_address(bob), console_address(alice)
+    time.sleep(2)
+    ended = sessions(demo, "revoke", "--person", "bob", "--reason", "left in anger", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    assert "sign-in address" in ended.stdout
+    # Beyond the seconds that every revocation reaches ahead.
+    time.sleep(8)
+
+    assert "explicit deny" in shown_by_console(his)
+    assert "explicit deny" not in shown_by_console(hers)

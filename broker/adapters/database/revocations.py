@@ -138,14 +138,17 @@ class SqlRevocations:
         statement = _TOGETHER.where(or_(waits, is_over)).order_by(_PART.next_try_at, _PART.role).limit(limit)
         return self._parts(statement)
 
-    def denials_of(self, role: str) -> Denials:
-        """Everything that all revocations together deny in a role.
+    def denials_of(self, role: str, *, done: bool = False) -> Denials:
+        """Everything that all revocations together deny in a role; or only what IAM has already.
 
         Raises:
             SessionsUnavailable: no answer.
         """
+        statement = select(_PART.denials).where(_PART.role == role)
+        if done:
+            statement = statement.where(_PART.done_at.is_not(None))
         with self._database.reading(SessionsUnavailable) as connection:
-            documents = connection.execute(select(_PART.denials).where(_PART.role == role)).scalars().all()
+            documents = connection.execute(statement).scalars().all()
         return merged(*map(_read, documents))
 
     def note_done(self, part: RolePart, now: datetime) -> None:

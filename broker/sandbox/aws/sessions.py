@@ -115,11 +115,16 @@ class SessionStore:
         """Return the session of an access key, expired or not, or None."""
         return self._sessions.get(access_key_id)
 
-    def copy_until(self, session: Session, expires_at: datetime) -> Session:
-        """Issue the same session again under other keys and with another end."""
+    def copy_until(self, session: Session, issued_at: datetime, expires_at: datetime) -> Session:
+        """Issue the same session again under other keys, at another time and with another end."""
         key_id, secret, token = new_keys()
         again = replace(
-            session, access_key_id=key_id, secret_access_key=secret, session_token=token, expires_at=expires_at
+            session,
+            access_key_id=key_id,
+            secret_access_key=secret,
+            session_token=token,
+            issued_at=issued_at,
+            expires_at=expires_at,
         )
         self.add(again)
         return again

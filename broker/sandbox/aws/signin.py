@@ -258,8 +258,9 @@ class SignIn:
         issuer = parameters.get("Issuer", "")
         if issuer and urlsplit(issuer).scheme not in {"http", "https"}:
             raise SignInRefusedError("Invalid Issuer parameter")
-        # Like AWS, the console gets credentials of its own; they live as long as the console session.
-        session = self._sessions.copy_until(found.session, found.console_ends_at)
+        # Like AWS, the console gets credentials of its own; they live as long as the console session. AWS does not say
+        # when they count as issued. Now is the harder case for whoever wants to take them back.
+        session = self._sessions.copy_until(found.session, now, found.console_ends_at)
         cookie = secrets.token_urlsafe(32)
         self._consoles[_digest(cookie)] = _Console(session, found.console_ends_at, destination, issuer)
         left = int((found.console_ends_at - now).total_seconds())
