@@ -131,6 +131,13 @@ def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
     click.echo(f"{plan.target}: {count} AWS session{'' if count == 1 else 's'}")
     if plan.sessions:
         _echo_table(plan.sessions, frozenset())
+    if plan.others:
+        count = len(plan.others)
+        click.echo(
+            f"{count} other session{'' if count == 1 else 's'} of the same roles and people would end too: all that AWS"
+            " knows of a session is its role, its person and when it began:"
+        )
+        _echo_table(plan.others, frozenset())
     if plan.portal_of is not None:
         click.echo("The person is signed out of the portal in every browser.")
     if not tells_aws and plan.sessions:

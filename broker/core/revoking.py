@@ -31,6 +31,7 @@ from broker.core.revocation import (
     RevocationKind,
     RolePart,
     Target,
+    account_of,
     denials_of,
     denies,
     merged,
@@ -90,6 +91,8 @@ class Plan:
 
     Attributes:
         sessions: those that run and would end, each as the event that says it was issued.
+        others: those that run, are not meant and would end too, since AWS cannot tell them apart: all that it knows of
+            a session is its role, its person and when it began.
         before: they began earlier.
         roles: what would be denied in AWS, by the ARN of the role.
         portal_of: the immutable id of the person who would be signed out of the portal; None for nobody.
@@ -97,6 +100,7 @@ class Plan:
 
     target: Target
     sessions: tuple[AuditEvent, ...]
+    others: tuple[AuditEvent, ...]
     before: datetime
     roles: Mapping[str, Denials]
     portal_of: str | None
@@ -179,7 +183,18 @@ def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
     now = ports.clock()
     sessions = tuple(sessions_of(target, ports.audit, now))
     before = moment_of(now, map(began_at, sessions))
-    return Plan(target, sessions, before, denials_of(target, sessions, now), target.principal_id)
+    roles = denials_of(target, sessions, now)
+    others = tuple(_others_denied(target, roles, ports.audit, now))
+    return Plan(target, sessions, others, before, roles, target.principal_id)
+
+
+def _others_denied(
+    target: Target, roles: Mapping[str, Denials], audit: AuditLog, now: datetime
+) -> Iterator[AuditEvent]:
+    for account in sorted({account_of(role) for role in roles}):
+        for session in every_running_session(audit, AuditFilter(account=account), now):
+            if denies(roles.get(session.role or "", {}), session) and not target.means(session):
+                yield session
 
 
 def ended_among(sessions: Iterable[AuditEvent], revocations: Revocations) -> frozenset[str]:

@@ -80,6 +80,8 @@ def ask() -> str:
         kinds=RevocationKind,
         sessions=[shown_session(event, names) for event in plan.sessions[:_SESSIONS_SHOWN]],
         more=max(0, len(plan.sessions) - _SESSIONS_SHOWN),
+        others=[shown_session(event, names) for event in plan.others[:_SESSIONS_SHOWN]],
+        more_others=max(0, len(plan.others) - _SESSIONS_SHOWN),
         roles=[_shown(role, denials) for role, denials in sorted(plan.roles.items())],
         reaches_aws=portal.revoking.in_aws is not None,
         longest_purpose=LONGEST_PURPOSE,

@@ -213,6 +213,34 @@ def test_one_session_means_its_person_in_its_role(revoking: Revoking) -> None:
     }
 
 
+def test_sessions_of_another_entitlement_that_aws_cannot_tell_apart_are_named_before(revoking: Revoking) -> None:
+    same_role = replace(entitlement(), id="same-role")
+    catalogue = revoking.outside.entitlements.catalogue()
+    revoking.outside.entitlements.loaded = replace(catalogue, entitlements=(*catalogue.entitlements, same_role))
+    for one in ("same-role", "reports"):
+        revoking.issue(one)
+    plan = plan_revocation(revoking.target(RevocationKind.ENTITLEMENT, "home"), revoking.ports)
+
+    assert [session.entitlement for session in plan.sessions] == ["home"]
+    assert [session.entitlement for session in plan.others] == ["same-role"]
+    revoking.revoke(RevocationKind.ENTITLEMENT, "home")
+    carry_out(revoking.ports)
+    sessions = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    ended = ended_among(sessions, revoking.outside.revocations)
+    assert {session.entitlement for session in sessions if session.id in ended} == {"home", "same-role"}
+    # One that began now would be denied as well, so it is not handed over.
+    with pytest.raises(SessionsRevoked):
+        revoking.issue("same-role")
+    revoking.issue("reports")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(RevocationKind.PERSON, "hanako"), (RevocationKind.ACCOUNT, ACCOUNT.id)], ids=str
+)
+def test_whoever_is_meant_as_a_whole_has_no_others(revoking: Revoking, kind: RevocationKind, text: str) -> None:
+    assert plan_revocation(revoking.target(kind, text), revoking.ports).others == ()
+
+
 def test_an_account_means_its_roles_whole(revoking: Revoking) -> None:
     plan = plan_revocation(revoking.target(RevocationKind.ACCOUNT, ACCOUNT.id), revoking.ports)
     assert {role: set(denials) for role, denials in plan.roles.items()} == {ROLE: {WHOLE_ROLE}}

@@ -283,6 +283,14 @@ def sessions_of_an_account_about_to_be_ended(world: World, browser: Browser) -> 
     return browser.get(f"/admin/sessions/revoke?account={WORKBENCH.id}")
 
 
+def other_sessions_that_end_too(world: World, browser: Browser) -> TestResponse:
+    the_live_sessions(world, browser)
+    ken = world.browser()
+    ken.sign_in(KEN)
+    ken.post("/issue/look/credentials")
+    return browser.get("/admin/sessions/revoke?entitlement=operate")
+
+
 def ended_sessions(world: World, browser: Browser) -> TestResponse:
     the_live_sessions(world, browser)
     world.role_policies.refuses["arn:aws:iam::444455556666:role/Operator"] = RolePolicyRefused("AccessDenied", "no")
@@ -501,6 +509,7 @@ PAGES: tuple[Show, ...] = (
     no_live_session,
     sessions_about_to_be_ended,
     sessions_of_an_account_about_to_be_ended,
+    other_sessions_that_end_too,
     ended_sessions,
     no_ended_session,
     nothing_to_end,

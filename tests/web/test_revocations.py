@@ -104,6 +104,20 @@ def test_all_of_an_access_or_of_an_account_can_be_ended(
     assert set(world.role_policies.documents) == roles
 
 
+def test_sessions_of_another_access_that_end_too_are_shown_before(world: World) -> None:
+    ken = world.browser()
+    ken.sign_in(KEN)
+    for path in ("operate/console", "look/credentials"):
+        ken.post(f"/issue/{path}")
+    ada = world.browser()
+    ada.sign_in(ADA)
+    page = ada.get("/admin/sessions/revoke?entitlement=operate").text
+
+    assert "1 other session ends too" in page
+    assert "Look around" in page
+    assert "other session" not in ada.get("/admin/sessions/revoke?person=ken").text
+
+
 def test_one_session_is_told_by_its_name_in_its_role(ada: Browser, world: World) -> None:
     session = session_of(world, "hanako", "home")
     assert "apart by their time alone" in ada.get(f"/admin/sessions/revoke?session={session}").text
