@@ -217,6 +217,18 @@ def sessions_about_to_be_ended(page: Page, portal: LivePortal) -> None:
     page.click("details.explanation > summary >> nth=0")
 
 
+def other_sessions_that_end_too(page: Page, portal: LivePortal) -> None:
+    sign_in(page, portal, KEN)
+    page.click("form[action='/issue/look/credentials'] button[type=submit]")
+    ken = portal.world.browser()
+    ken.sign_in(KEN)
+    ken.post("/issue/operate/console")
+    page.goto(portal.url)
+    page.click("form[action='/logout'] button")
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/sessions/revoke?entitlement=operate")
+
+
 def ended_sessions(page: Page, portal: LivePortal) -> None:
     refused = RolePolicyRefused("AccessDenied", "not authorized to perform: iam:PutRolePolicy")
     portal.world.role_policies.refuses["arn:aws:iam::444455556666:role/Operator"] = refused
@@ -350,6 +362,7 @@ PAGES: dict[Visit, str] = {
     a_wrong_filter: "#until-fault",
     the_live_sessions: "tr.more details[open] .policy-words",
     sessions_about_to_be_ended: "details.explanation[open] .code",
+    other_sessions_that_end_too: ".alert-warn",
     ended_sessions: ".outcome-bad",
     ones_own_live_sessions: "tr.more details[open] .policy-words",
     signing_keys_in_a_rollover: "#tell-1",
