@@ -165,7 +165,7 @@ class Anchor:
         file: its name, without folder.
         sha256: of its bytes, hexadecimal.
         time: when, aware, UTC.
-        key_id: which key signed this; empty in what a version before 0017 recorded, which did not sign it.
+        key_id: which key signed this; empty in what a version before 0015 recorded, which did not sign it.
         signature: 64 bytes; empty as above.
     """
 

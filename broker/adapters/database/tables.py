@@ -149,7 +149,7 @@ audit_archive: Final = Table(
     Column("file", ExactText, nullable=False),
     Column("sha256", ExactText, nullable=False),
     Column("archived_at", UtcTime, nullable=False),
-    # Over the whole row; the signature before is the checkpoint's. Rows from before 0017 have none.
+    # Over the whole row; the signature before is the checkpoint's. Rows from before 0015 have none.
     Column("archive_key_id", ExactText),
     Column("archive_signature", LargeBinary),
 )
