@@ -41,6 +41,14 @@ _OBJECT_ACTIONS: Final = {
 }
 _VERSION_ACTION: Final = "s3:GetObjectVersion"
 
+_LIST: Final = "s3:ListBucket"
+_LIST_VERSIONS: Final = "s3:ListBucketVersions"
+_LOCATION: Final = "s3:GetBucketLocation"
+
+# Below which prefixes an action is allowed in a bucket; the empty one is any.
+_Limits = dict[str, dict[str, tuple[str, ...]]]
+_ANY_PREFIX: Final = ("",)
+
 # Whoever uploads in parts has to be able to decrypt too: S3 puts the parts together (AWS S3 user guide, "Multipart
 # upload API and permissions"). Without s3:GetObject that reads nothing.
 _KEY_ACTIONS: Final = {"get": ("kms:Decrypt",), "put": ("kms:Decrypt", "kms:GenerateDataKey")}
@@ -90,6 +98,8 @@ def policy_for(grant: Grant) -> SessionPolicy | None:
 def compile_session_policy(locations: Sequence[S3Location], partition: str) -> SessionPolicy:
     """Compile places in S3 to the smallest policy that reaches them and nothing else.
 
+    The same places give the same document, character by character, in whichever order they come.
+
     Args:
         locations: at least one.
         partition: as in ARNs, ``aws``.
@@ -99,18 +109,26 @@ def compile_session_policy(locations: Sequence[S3Location], partition: str) -> S
     """
     if not locations:
         raise ValueError("a session policy without places would allow nothing, and STS would still issue credentials")
+    locations = sorted(locations, key=_order)
     arn = f"arn:{partition}:s3:::"
-    statements = [
-        *_object_statements(locations, arn),
-        *_bucket_statements(locations, arn),
-        *_key_statements(locations, partition),
+    limits = _limits(locations)
+    objects, keys = _object_statements(locations, arn), _key_statements(locations, partition)
+    # The form that is easier to read, wherever it fits.
+    documents = [
+        _minified({"Version": "2012-10-17", "Statement": [*objects, *buckets, *keys]})
+        for buckets in (_allowing_each_prefix(limits, arn), *_denying_other_prefixes(limits, arn))
     ]
-    document = _minified({"Version": "2012-10-17", "Statement": statements})
-    if len(document) > LONGEST_POLICY:
-        lengths = {place.name: policy_length(place.name) for place in locations}
-        longest = sorted(lengths.items(), key=lambda item: (-item[1], item[0]))
-        raise SessionPolicyTooLong(len(document), LONGEST_POLICY, longest)
-    return SessionPolicy(document)
+    for document in documents:
+        if len(document) <= LONGEST_POLICY:
+            return SessionPolicy(document)
+    lengths = {place.name: policy_length(place.name) for place in locations}
+    longest = sorted(lengths.items(), key=lambda item: (-item[1], item[0]))
+    raise SessionPolicyTooLong(min(map(len, documents)), LONGEST_POLICY, longest)
+
+
+def _order(place: S3Location) -> tuple[str, str, str, bool, str]:
+    key = place.kms_key.arn if place.kms_key else ""
+    return place.bucket, place.prefix, place.access, place.versions, key
 
 
 def _role_policies(scope: RolePoliciesScope) -> SessionPolicy:
@@ -126,7 +144,7 @@ def policy_length(literal: str) -> int:
 
 
 def _object_statements(locations: Iterable[S3Location], arn: str) -> list[dict[str, Any]]:
-    places: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
+    places: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     for place in locations:
         actions = [
             action for right, group in _OBJECT_ACTIONS.items() if right in place.access.rights for action in group
@@ -134,13 +152,13 @@ def _object_statements(locations: Iterable[S3Location], arn: str) -> list[dict[s
         if place.versions and "get" in place.access.rights:
             actions.append(_VERSION_ACTION)
         if actions:
-            places[tuple(actions)].add((place.bucket, place.prefix))
+            places[tuple(actions)].append((place.bucket, place.prefix))
     return [
         _allow(
             actions,
             [
                 f"{arn}{bucket}/{escape(prefix)}*"
-                for bucket, prefixes in sorted(_by_bucket(found).items())
+                for bucket, prefixes in _by_bucket(found).items()
                 for prefix in _outermost(prefixes)
             ],
         )
@@ -148,34 +166,64 @@ def _object_statements(locations: Iterable[S3Location], arn: str) -> list[dict[s
     ]
 
 
-def _bucket_statements(locations: Iterable[S3Location], arn: str) -> list[dict[str, Any]]:
-    """Listing, limited by prefix, and the location, which has no prefix.
+def _limits(locations: Iterable[S3Location]) -> _Limits:
+    """Listing, limited by prefix, and the location of a bucket, which has no prefix."""
+    listed: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    buckets = []
+    for place in locations:
+        buckets.append(place.bucket)
+        if "list" in place.access.rights:
+            listed[_LIST].append((place.bucket, place.prefix))
+            if place.versions:
+                listed[_LIST_VERSIONS].append((place.bucket, place.prefix))
+    limits = {
+        action: {bucket: _outermost(prefixes) for bucket, prefixes in _by_bucket(places).items()}
+        for action, places in listed.items()
+    }
+    return limits | {_LOCATION: dict.fromkeys(buckets, _ANY_PREFIX)}
+
+
+def _allowing_each_prefix(limits: _Limits, arn: str) -> list[dict[str, Any]]:
+    """Each bucket with its own prefixes.
 
     Buckets share a statement only when their prefixes are the same: any other sharing would allow every bucket with
     every prefix.
     """
-    places: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for place in locations:
-        if "list" in place.access.rights:
-            places["s3:ListBucket"].add((place.bucket, place.prefix))
-            if place.versions:
-                places["s3:ListBucketVersions"].add((place.bucket, place.prefix))
-        places["s3:GetBucketLocation"].add((place.bucket, ""))
     actions: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
-    for action, found in places.items():
-        for bucket, prefixes in _by_bucket(found).items():
-            actions[bucket, _outermost(prefixes)].append(action)
+    for action, by_bucket in limits.items():
+        for bucket, outermost in by_bucket.items():
+            actions[bucket, outermost].append(action)
     buckets: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for (bucket, outermost), together in actions.items():
         buckets[tuple(together), outermost].append(bucket)
-    statements = []
-    for (allowed, outermost), sharing in buckets.items():
-        statement = _allow(allowed, [arn + bucket for bucket in sorted(sharing)])
-        if outermost != ("",):
-            patterns = [escape(prefix) + "*" for prefix in outermost]
-            statement["Condition"] = {"StringLike": {"s3:prefix": _one_or_list(patterns)}}
-        statements.append(statement)
-    return statements
+    return [
+        _allow(allowed, [arn + bucket for bucket in sharing]) | _with_prefix("StringLike", outermost)
+        for (allowed, outermost), sharing in buckets.items()
+    ]
+
+
+def _denying_other_prefixes(limits: _Limits, arn: str) -> Iterable[list[dict[str, Any]]]:
+    """Where all buckets are listed below the same prefixes: each bucket once, and a denial of every other prefix.
+
+    A listing without a prefix is denied too: IAM takes a negated operator for true where the key is missing (AWS IAM
+    user guide, "IAM JSON policy elements: Condition operators").
+    """
+    listing = [action for action in limits if action != _LOCATION]
+    alike = {outermost for action in listing for outermost in limits[action].values()}
+    if len(alike) != 1 or alike == {_ANY_PREFIX}:
+        return
+    buckets: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for bucket in limits[_LOCATION]:
+        buckets[tuple(action for action, by_bucket in limits.items() if bucket in by_bucket)].append(bucket)
+    allowed = [_allow(actions, [arn + bucket for bucket in sharing]) for actions, sharing in buckets.items()]
+    denied = {"Effect": "Deny", "Action": _one_or_list(listing), "Resource": "*"}
+    yield [*allowed, denied | _with_prefix("StringNotLike", *alike)]
+
+
+def _with_prefix(operator: str, outermost: tuple[str, ...]) -> dict[str, Any]:
+    if outermost == _ANY_PREFIX:
+        return {}
+    return {"Condition": {operator: {"s3:prefix": _one_or_list([escape(prefix) + "*" for prefix in outermost])}}}
 
 
 def _key_statements(locations: Iterable[S3Location], partition: str) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ class StatementWords:
         actions: in words; an action that has none, as AWS names it.
         places: ``bucket/prefix*``, or an ARN.
         only_under: prefixes that a listing is limited to.
+        except_under: prefixes that a denial of listings spares.
         conditions: further conditions, as JSON.
     """
 
@@ -45,6 +46,7 @@ class StatementWords:
     actions: tuple[str, ...]
     places: tuple[str, ...]
     only_under: tuple[str, ...]
+    except_under: tuple[str, ...]
     conditions: str
 
 
@@ -60,12 +62,14 @@ def policy_words(policy: str) -> tuple[StatementWords, ...]:
 def _statement_words(statement: Mapping[str, Any]) -> StatementWords:
     conditions = {operator: dict(keys) for operator, keys in statement.get("Condition", {}).items()}
     prefixes = _as_list(conditions.get("StringLike", {}).pop("s3:prefix", []))
+    spared = _as_list(conditions.get("StringNotLike", {}).pop("s3:prefix", []))
     left = {operator: keys for operator, keys in conditions.items() if keys}
     return StatementWords(
         allows=statement["Effect"] == "Allow",
         actions=tuple(str(word) for action in _as_list(statement["Action"]) if (word := _WORDS.get(action, action))),
         places=tuple(_place(resource) for resource in _as_list(statement["Resource"])),
         only_under=tuple(prefixes),
+        except_under=tuple(spared),
         conditions=json.dumps(left) if left else "",
     )
 

@@ -114,6 +114,25 @@ def test_where_everything_is_known_and_compares_the_two_agree(
         assert (answer.outcome is Outcome.ALLOWED) == stand_ins(policies, action, resource, context)
 
 
+@given(
+    st.sampled_from(["corp-projects-00", "corp-projects-01", "corp"]),
+    st.sampled_from(["shared-data/", "shared-data/x", "shared-data", "other/", "", None]),
+    st.sampled_from(["ListBucket", "ListBucketVersions", "GetBucketLocation"]),
+)
+def test_all_three_agree_where_other_prefixes_are_denied(bucket: str, prefix: str | None, action: str) -> None:
+    accesses = [Access.READ, Access.FULL, Access.WRITE] * 5
+    places = [
+        S3Location(f"corp-projects-{number:02d}", "shared-data/", access) for number, access in enumerate(accesses)
+    ]
+    policy = compile_session_policy(places, "aws-us-gov").json
+    assert '"Deny"' in policy
+    resource = f"arn:aws-us-gov:s3:::{bucket}"
+    context: dict[str, str | None] = {} if prefix is None else {"s3:prefix": prefix}
+    expected = iam.allows(policy, f"s3:{action}", resource, **{} if prefix is None else {"s3:prefix": prefix})
+    assert ours([policy], f"s3:{action}", resource, context) == expected
+    assert stand_ins([policy], f"s3:{action}", resource, context) == expected
+
+
 PREFIXES = st.lists(st.text("ab*?$-é", min_size=1, max_size=3), max_size=2).map(
     lambda parts: "".join(f"{part}/" for part in parts)
 )

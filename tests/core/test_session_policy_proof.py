@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 import pytest
@@ -152,6 +153,18 @@ def test_every_access_is_proved_in_every_partition(access: Access, partition: st
     key = KmsKey(KEY.arn.replace("arn:aws:", f"arn:{partition}:"))
     places = [S3Location("corp", "red/", access, versions=True, kms_key=key), S3Location("corp-two", "", access)]
     assert difference(compiled(places, partition), places, partition) is None
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_what_denies_other_prefixes_to_fit_is_proved(*, versions: bool) -> None:
+    # Long enough that listing is said the other way round.
+    places = [
+        S3Location(f"corp-projects-{number:02d}", "shared-data/", access, versions=versions)
+        for number, access in zip(range(13 if versions else 15), cycle(Access), strict=False)
+    ]
+    policy = compiled(places, "aws-us-gov")
+    assert '"Deny"' in policy
+    assert difference(policy, places, "aws-us-gov") is None
 
 
 def without_slash(policy: dict[str, Any]) -> None:

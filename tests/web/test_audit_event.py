@@ -154,7 +154,11 @@ def test_what_has_no_words_is_said_as_aws_names_it(world: World) -> None:
             "Effect": "Deny",
             "Action": ["s3:GetObject", "s3:Teleport"],
             "Resource": "arn:aws:kms:eu-west-1:111122223333:key/abc",
-            "Condition": {"StringLike": {"s3:prefix": "home/*"}, "Bool": {"aws:SecureTransport": "false"}},
+            "Condition": {
+                "StringLike": {"s3:prefix": "home/*"},
+                "StringNotLike": {"s3:prefix": ["red/*", "blue/*"]},
+                "Bool": {"aws:SecureTransport": "false"},
+            },
         }
     }
     with world.app.test_request_context():
@@ -164,4 +168,5 @@ def test_what_has_no_words_is_said_as_aws_names_it(world: World) -> None:
     assert words.actions == ("read files", "s3:Teleport")
     assert words.places == ("arn:aws:kms:eu-west-1:111122223333:key/abc",)
     assert words.only_under == ("home/*",)
+    assert words.except_under == ("red/*", "blue/*")
     assert json.loads(words.conditions) == {"Bool": {"aws:SecureTransport": "false"}}

@@ -505,3 +505,25 @@ def test_no_other_key_is_used_though_the_request_names_it(s3_for: Callable[..., 
     put: Any = {"Bucket": sealed, "Key": "red/x", "Body": b"", "ServerSideEncryption": "aws:kms"}
     assert is_allowed(s3.put_object, **put, SSEKMSKeyId=KEY.arn)
     assert not is_allowed(s3.put_object, **put, SSEKMSKeyId=FOREIGN_KEY.arn)
+
+
+# --- One prefix in many buckets: listing is said the other way round, with a denial
+
+
+def test_one_prefix_in_many_buckets_is_reached_there_and_nothing_else(s3_for: Callable[..., S3Client]) -> None:
+    elsewhere = [S3Location(f"another-long-name-of-a-bucket-{number:02d}", "red/", Access.FULL) for number in range(12)]
+    places = [red(), S3Location(OTHER_BUCKET, "red/", Access.READ), *elsewhere]
+    assert '"Deny"' in compile_session_policy(places, "aws").json
+    s3 = s3_for(*places)
+    for bucket in (BUCKET, OTHER_BUCKET):
+        assert is_allowed(s3.list_objects_v2, Bucket=bucket, Prefix="red/")
+        assert is_allowed(s3.get_object, Bucket=bucket, Key="red/a.txt")
+        assert is_allowed(s3.get_bucket_location, Bucket=bucket)
+        assert not is_allowed(s3.list_objects_v2, Bucket=bucket)
+        assert not is_allowed(s3.list_objects_v2, Bucket=bucket, Prefix="")
+        assert not is_allowed(s3.list_objects_v2, Bucket=bucket, Prefix="red")
+        assert not is_allowed(s3.list_objects_v2, Bucket=bucket, Prefix="red-two/")
+        assert not is_allowed(s3.list_object_versions, Bucket=bucket, Prefix="red/")
+    assert not is_allowed(s3.get_object, Bucket=BUCKET, Key="red-two/a.txt")
+    assert not is_allowed(s3.put_object, Bucket=OTHER_BUCKET, Key="red/x.txt", Body=b"x")
+    assert not is_allowed(s3.get_bucket_location, Bucket=SEALED_BUCKET)
