@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker.core.entitlements import Access, WholeRoleScope
 from broker.core.policy_lengths import attributes_used, policy_lengths
 from broker.core.session_policy import policy_for
@@ -37,6 +39,19 @@ def test_a_policy_that_is_too_long_for_the_longest_values_is_the_refusal_that_th
     assert too_long.too_long is not None
     assert too_long.characters == too_long.too_long.characters > 2048
     assert too_long.too_long.places[0] == (f"corp-home/team-00/red/{'k' * 40}/", 63)
+
+
+@pytest.mark.parametrize(("value", "other"), [("sales", "staff"), ("x", "y"), ("営業", "総務"), ("a*b", "c?d")])
+def test_two_attributes_with_one_longest_value_are_measured_as_for_somebody_whose_values_differ(
+    value: str, other: str
+) -> None:
+    held = entitlement(
+        place("corp-home", "{department}/", Access.FULL), place("corp-home", "{team}/", Access.READ), tags={}
+    )
+    (alike,) = policy_lengths([held], {"department": value, "team": value})
+    (apart,) = policy_lengths([held], {"department": value, "team": other})
+    assert alike.characters == apart.characters
+    assert dict(alike.values) == {"department": value, "team": value}
 
 
 def test_an_entitlement_without_places_has_no_policy_to_measure() -> None:
