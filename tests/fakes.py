@@ -257,6 +257,10 @@ class MemoryConsole:
         return ConsoleUrl(Secret(f"{self.signin_endpoint}/federation?{urlencode(query)}"))
 
 
+def _length(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
 @dataclass
 class MemoryAuditLog:
     events: list[AuditEvent] = field(default_factory=list)
@@ -308,6 +312,8 @@ class MemoryAuditLog:
                 account=event.account or "",
                 session_name=event.session_name or "",
                 expiry=event.expiry,
+                asked=_length(event.duration_seconds) if event.granted_duration_seconds else None,
+                given=_length(event.granted_duration_seconds),
             )
             for event in self.events
             if event.kind is EventKind.ISSUANCE_SUCCEEDED

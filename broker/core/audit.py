@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -175,6 +175,8 @@ class LiveSession:
     Attributes:
         expiry: when it ends; of one that is not certain, when it ends at the latest.
         certain: False where an intent has no outcome: nobody knows whether AWS issued it.
+        asked: how long it was to be, where the role gave less; otherwise None.
+        given: what the role gave then; otherwise None.
     """
 
     entitlement: str
@@ -182,6 +184,8 @@ class LiveSession:
     session_name: str
     expiry: datetime
     certain: bool = True
+    asked: timedelta | None = None
+    given: timedelta | None = None
 
 
 def printable(text: str) -> str:

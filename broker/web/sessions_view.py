@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from flask import Blueprint, make_response, render_template, request
@@ -53,6 +53,14 @@ class ShownSession:
     words: tuple[StatementWords, ...]
     policy_arns: tuple[str, ...]
     has_ended: bool = False
+
+    @property
+    def shortened(self) -> tuple[timedelta, timedelta] | None:
+        """What was asked for and what the role gave, where that is less."""
+        asked, given = self.issued.duration_seconds, self.issued.granted_duration_seconds
+        if asked is None or given is None:
+            return None
+        return timedelta(seconds=asked), timedelta(seconds=given)
 
 
 @blueprint.get(PATH)

@@ -314,6 +314,13 @@ def no_live_session(_world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/sessions?account=999999999999&bucket=corp-home")
 
 
+def sessions_that_the_role_made_shorter(world: World, browser: Browser) -> TestResponse:
+    world.token_service.longest = timedelta(hours=1)
+    browser.sign_in(HANAKO)
+    browser.post("/issue/home/console")
+    return browser.get("/")
+
+
 def ones_own_live_sessions(_world: World, browser: Browser) -> TestResponse:
     browser.sign_in(KEN)
     browser.post("/issue/logs/credentials")
@@ -513,6 +520,7 @@ PAGES: tuple[Show, ...] = (
     ended_sessions,
     no_ended_session,
     nothing_to_end,
+    sessions_that_the_role_made_shorter,
     ones_own_live_sessions,
     the_signing_keys,
     signing_keys_in_a_rollover,

@@ -45,6 +45,25 @@ def test_they_are_filtered_as_the_audit_is(ada: Browser, query: str, found: list
     assert [name for name in ("operate", "logs", "home") if f"<code>{name}</code>" in page] == found
 
 
+def test_a_shorter_session_than_asked_for_says_so_also_when_the_console_was_opened(world: World) -> None:
+    world.token_service.longest = timedelta(hours=1)
+    browser = world.browser()
+    browser.sign_in(HANAKO)
+    assert browser.post("/issue/home/console").status_code == 303
+
+    told = "AWS gave 1 hour instead of 8 hours: the role allows only shorter sessions."
+    for path in ("/", "/sessions"):
+        assert told in browser.get(path).text
+    administrator = world.browser()
+    administrator.sign_in(ADA)
+    assert told in administrator.get("/admin/sessions").text
+    world.token_service.longest = timedelta(hours=12)
+    other = world.browser()
+    other.sign_in(KEN)
+    assert other.post("/issue/home/console").status_code == 303
+    assert "instead of" not in other.get("/").text + other.get("/sessions").text
+
+
 def test_a_session_that_has_ended_is_not_shown(ada: Browser, world: World) -> None:
     # A quarter of an hour, and as much for the console, which counts from when it was opened.
     world.clock.advance(timedelta(minutes=33))

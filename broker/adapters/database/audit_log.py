@@ -139,7 +139,14 @@ class SqlAuditLog:
             AuditUnavailable: no answer.
         """
         event = audit_event.c
-        columns = (event.entitlement, event.account, event.session_name, event.expiry)
+        columns = (
+            event.entitlement,
+            event.account,
+            event.session_name,
+            event.expiry,
+            event.duration_seconds,
+            event.granted_duration_seconds,
+        )
         statement = (
             select(*columns)
             .distinct()
@@ -154,7 +161,16 @@ class SqlAuditLog:
             perhaps = connection.execute(
                 _OPEN_INTENTS.where(open_grant.c.over_at > now - LATEST_START, event.principal_id == principal_id)
             ).all()
-        certain = [_live(row.entitlement, row.account, row.session_name, row.expiry) for row in rows]
+        certain = [
+            _live(
+                row.entitlement,
+                row.account,
+                row.session_name,
+                row.expiry,
+                shortened=_shortened(row.duration_seconds, row.granted_duration_seconds),
+            )
+            for row in rows
+        ]
         uncertain = [
             _live(one.entitlement, one.account, one.session_name, latest_end(one), certain=False)
             for one in map(_event, perhaps)
@@ -251,9 +267,21 @@ def _named(columns: Sequence[str], number: int) -> dict[str, BindParameter[Any]]
 
 
 def _live(
-    entitlement: str | None, account: str | None, session_name: str | None, expiry: datetime, *, certain: bool = True
+    entitlement: str | None,
+    account: str | None,
+    session_name: str | None,
+    expiry: datetime,
+    *,
+    certain: bool = True,
+    shortened: tuple[timedelta, timedelta] | tuple[None, None] = (None, None),
 ) -> LiveSession:
-    return LiveSession(entitlement or "", account or "", session_name or "", expiry, certain)
+    return LiveSession(entitlement or "", account or "", session_name or "", expiry, certain, *shortened)
+
+
+def _shortened(asked: int | None, given: int | None) -> tuple[timedelta, timedelta] | tuple[None, None]:
+    if asked is None or given is None:
+        return None, None
+    return timedelta(seconds=asked), timedelta(seconds=given)
 
 
 def _event(row: Row[Any]) -> AuditEvent:

@@ -477,6 +477,15 @@ def test_an_intent_is_unsettled_until_its_outcome_and_found_when_its_session_wou
     assert unsettled(timedelta(days=900)) == [short, unsaid]
 
 
+def test_a_live_session_that_the_role_made_shorter_says_so(log: AuditLog) -> None:
+    shorter = replace(
+        issuance(EventKind.ISSUANCE_SUCCEEDED, "short"), duration_seconds=28_800, granted_duration_seconds=3600
+    )
+    log.append(shorter)
+    (found,) = log.live_sessions("ID-OF-hana", NOON)
+    assert (found.asked, found.given) == (timedelta(hours=8), timedelta(hours=1))
+
+
 def test_a_grant_without_an_outcome_is_perhaps_live_until_nothing_of_it_can_be(log: AuditLog) -> None:
     intent = replace(issuance(EventKind.ISSUANCE_INTENDED, "lost"), duration_seconds=3600, account=None)
     log.append(intent)
