@@ -125,7 +125,10 @@ class SigningKeys:
             raise SigningKeyUnusable(Fault("KEYID", f"{key_id} is not retired (`broker keys list`)"))
         # In the folder itself where restoring was broken off.
         if not (record.private_key_kept or self.folder.has_private_key(key_id)):
-            raise SigningKeyUnusable(Fault("KEYID", f"the private key of {key_id} is not kept here: make a new one"))
+            where = self.folder.path / "retired"
+            raise SigningKeyUnusable(
+                Fault("KEYID", f"the private key of {key_id} is not in {where}: put it back there, or make a new key")
+            )
         if record.not_after <= now:
             ended = f"the certificate of {key_id} ended on {record.not_after:%Y-%m-%d}"
             raise SigningKeyUnusable(Fault("KEYID", f"{ended}: make a new key"))

@@ -32,6 +32,7 @@ SMALLEST_KEY_BITS: Final = 2048
 
 _CERTIFICATE_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _MAKE_ONE: Final = "`broker keys new` makes one that fits"
+_NAME_ANOTHER: Final = "let LoadCredential= of the unit name the file that holds it, and restart the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,16 @@ def read_pair(key_path: Path, certificate_path: Path, credentials: Path | None, 
     Raises:
         SigningKeyUnusable: missing, readable by others, weak, out of date, of another algorithm, or not a pair.
     """
-    private = _read_private_key(key_path, credentials)
+    is_credential = credentials is not None and key_path.parent == credentials
+    private = _read_private_key(key_path, credentials, is_credential=is_credential)
     certificate = read_certificate(certificate_path)
     if certificate.key_id != _key_id(private.public_key()):
         raise SigningKeyUnusable(
-            Fault("saml.keys", f"{key_path} is not the key of {certificate_path}: restore the pair")
+            Fault(
+                "saml.keys",
+                f"{key_path} is not the key of {certificate_path}: "
+                + (_NAME_ANOTHER if is_credential else "restore the pair"),
+            )
         )
     if now is not None and not certificate.not_before <= now < certificate.not_after:
         raise SigningKeyUnusable(
@@ -180,16 +186,27 @@ def unusable(path: Path, error: Exception) -> SigningKeyUnusable:
     return SigningKeyUnusable(Fault("saml.keys", f"{path} cannot be used: {why}"))
 
 
-def _read_private_key(path: Path, credentials: Path | None) -> rsa.RSAPrivateKey:
+def _read_private_key(path: Path, credentials: Path | None, *, is_credential: bool) -> rsa.RSAPrivateKey:
     try:
         key = load_pem_private_key(read_private(path, credentials), password=None)
+    except OSError as error:
+        if is_credential:
+            # systemd made the folder and nobody can write there.
+            raise SigningKeyUnusable(
+                Fault("saml.keys", f"{path} cannot be used: {error.strerror}: {_NAME_ANOTHER}")
+            ) from error
+        raise unusable(path, error) from error
     except NotPrivateError as error:
         raise SigningKeyUnusable(Fault("saml.keys", str(error))) from error
     except TypeError as error:
         raise SigningKeyUnusable(
-            Fault("saml.keys", f"{path} is under a passphrase, and nobody is there to type it: store it without one")
+            Fault(
+                "saml.keys",
+                f"{path} is under a passphrase, and nobody is there to type it: "
+                + ("store it without one where systemd takes it from" if is_credential else "store it without one"),
+            )
         ) from error
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise unusable(path, error) from error
     _check_rsa(path, key)
     assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101 - checked above

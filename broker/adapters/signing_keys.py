@@ -131,7 +131,16 @@ class SigningKeyFolder:
         """
         key_path = self.path / (key_id + _KEY)
         if self._credentials is not None and not self.has_private_key(key_id):
-            key_path = self._credentials / (key_id + _KEY)
+            key_path = self._credentials / key_path.name
+            if not key_path.exists():
+                raise SigningKeyUnusable(
+                    Fault(
+                        "saml.keys",
+                        f"{key_path.name} is neither in {self.path} nor among the credentials of the service"
+                        f" ({self._credentials}): put it there, or name it in LoadCredential= of the unit and restart"
+                        " the service",
+                    )
+                )
         found = read_pair(key_path, self._certificate(key_id), self._credentials, now)
         _check_name(self._certificate(key_id), found.id)
         return found

@@ -202,9 +202,15 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
     known = _accounts_if_known(settings, whose)
     if destroy:
         _ask(f"The private key of {key_id} will be deleted for good.", yes=yes)
+    was_here = any(signing.folder.has_private_key(key_id, retired=retired) for retired in (False, True))
     signing.retire(key_id, destroy=destroy)
     click.echo(f"Key {key_id} is retired: the metadata no longer names it.")
-    if destroy:
+    if not was_here:
+        click.echo(
+            "Its private key is not in the folder of the keys: where it is a credential of the unit, take it out of"
+        )
+        click.echo("LoadCredential= and delete the file that it names.")
+    elif destroy:
         click.echo("Its private key is deleted here; copies in backups are yours to delete.")
     else:
         click.echo(f"Its private key is kept in {signing.folder.path / 'retired'}: `--destroy` deletes it,")

@@ -402,6 +402,30 @@ def test_outside_the_service_a_credential_is_not_found(folder: SigningKeyFolder,
     assert "No such file or directory" in refusal(lambda: folder.active(NOW))
 
 
+def test_a_key_that_is_no_credential_either_is_missed_in_both_places(folder: SigningKeyFolder, tmp_path: Path) -> None:
+    served = as_credential(folder, tmp_path / "credentials")
+    name = next((tmp_path / "credentials").iterdir())
+    name.unlink()
+    fault = refusal(lambda: served.active(NOW))
+    assert f"{name.name} is neither in {folder.path} nor among the credentials of the service" in fault
+    assert "LoadCredential=" in fault
+
+
+def test_a_credential_that_is_the_key_of_another_certificate_is_named_in_the_unit(
+    folder: SigningKeyFolder, tmp_path: Path
+) -> None:
+    served = as_credential(folder, tmp_path / "credentials")
+    path = next((tmp_path / "credentials").iterdir())
+    other = rsa.generate_private_key(65537, 2048)
+    path.chmod(0o600)
+    path.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    fault = refusal(lambda: served.active(NOW))
+    assert fault.endswith("let LoadCredential= of the unit name the file that holds it, and restart the service")
+    under_passphrase = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase"))
+    path.write_bytes(under_passphrase)
+    assert refusal(lambda: served.active(NOW)).endswith("store it without one where systemd takes it from")
+
+
 def test_a_credential_that_others_can_read_is_refused(folder: SigningKeyFolder, tmp_path: Path) -> None:
     served = as_credential(folder, tmp_path / "credentials")
     next((tmp_path / "credentials").iterdir()).chmod(0o444)

@@ -176,6 +176,8 @@ def test_nobody_notices_a_rollover(rolling: Demo) -> None:
     assert "signing_key.changed" in log(rolling)
     assert "deleted" in keys(rolling, "retire", old, "--destroy", "--yes")
     assert not list((rolling.folder / "keys").rglob(f"{old}.key.pem"))
+    # What is no file of the folder could be a credential of the unit.
+    assert "take it out of\nLoadCredential=" in keys(rolling, "retire", old, "--destroy", "--yes")
 
 
 def until_more(answers: list[Answer]) -> None:
