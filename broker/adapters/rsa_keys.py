@@ -1,7 +1,9 @@
 """RSA signing keys with their certificates, as PEM: made, read, and refused when AWS or good sense would not take them.
 
-Sources: NIST SP 800-131A (RSA of 2,048 bits or more, SHA-2); RFC 8017 section 8.2; AWS IAM user guide, "Create a SAML
-identity provider in IAM" (RSA certificates).
+Sources: NIST SP 800-131A (RSA of 2,048 bits or more, SHA-2); FIPS 186-5 section A.1.1 (a public exponent from 2^16 + 1
+on, below 2^256); RFC 8017 section 8.2; RFC 4055 sections 1.2 and 3.1 (a key that its certificate keeps for RSASSA-PSS
+makes no other signatures); AWS IAM user guide, "Create a SAML identity provider in IAM" (RSA certificates). AWS
+names no largest key, and nothing of PSS in certificates: what is not known to be taken is refused.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
 from broker.core.errors import Fault, SigningKeyUnusable
 from broker.private_files import NotPrivateError, read_private
 
 SMALLEST_KEY_BITS: Final = 2048
+LARGEST_KEY_BITS: Final = 4096
+
+_EXPONENTS: Final = range(65537, 1 << 256)
+_PSS: Final = PublicKeyAlgorithmOID.RSASSA_PSS
 
 _CERTIFICATE_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _MAKE_ONE: Final = "`broker keys new` makes one that fits"
@@ -99,10 +105,12 @@ def make_key(common_name: str, valid_for: timedelta, bits: int, now: datetime) -
         now: aware, UTC.
 
     Raises:
-        SigningKeyUnusable: too few bits.
+        SigningKeyUnusable: too few bits or too many.
     """
-    if bits < SMALLEST_KEY_BITS:
-        raise SigningKeyUnusable(Fault("--bits", f"a signing key has at least {SMALLEST_KEY_BITS} bits"))
+    if not SMALLEST_KEY_BITS <= bits <= LARGEST_KEY_BITS:
+        raise SigningKeyUnusable(
+            Fault("--bits", f"a signing key has at least {SMALLEST_KEY_BITS} bits and at most {LARGEST_KEY_BITS}")
+        )
     private = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     return NewKey(
         id=_key_id(private.public_key()),
@@ -115,7 +123,7 @@ def read_certificate(path: Path) -> Certificate:
     """Read and check a certificate; whether it holds now is not asked.
 
     Raises:
-        SigningKeyUnusable: unreadable, not of an RSA key of enough bits, or signed with a weak hash.
+        SigningKeyUnusable: unreadable, not of an RSA key that is good for it, or signed in a way that is not taken.
     """
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
@@ -124,6 +132,14 @@ def read_certificate(path: Path) -> Certificate:
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise unusable(path, error) from error
     _check_rsa(path, public)
+    if certificate.public_key_algorithm_oid == _PSS:
+        raise SigningKeyUnusable(
+            Fault("saml.keys", f"{path} keeps its key for signatures of another kind (RSASSA-PSS): {_MAKE_ONE}")
+        )
+    if certificate.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+        raise SigningKeyUnusable(
+            Fault("saml.keys", f"{path} is signed with RSASSA-PSS: have it signed with PKCS #1 v1.5, or {_MAKE_ONE}")
+        )
     if not isinstance(hashed_with, _CERTIFICATE_HASHES):
         name = hashed_with.name if hashed_with else "no hash"
         raise SigningKeyUnusable(
@@ -225,6 +241,15 @@ def _check_rsa(path: Path, key: object) -> None:
                 "saml.keys",
                 f"{path} has {key.key_size} bits, fewer than the {SMALLEST_KEY_BITS} of a signing key: {_MAKE_ONE}",
             )
+        )
+    if key.key_size > LARGEST_KEY_BITS:
+        raise SigningKeyUnusable(
+            Fault("saml.keys", f"{path} has {key.key_size} bits, more than {LARGEST_KEY_BITS}: {_MAKE_ONE}")
+        )
+    public = key.public_key() if isinstance(key, rsa.RSAPrivateKey) else key
+    if (exponent := public.public_numbers().e) not in _EXPONENTS:
+        raise SigningKeyUnusable(
+            Fault("saml.keys", f"{path} has the public exponent {exponent}, less than 65537 or too large: {_MAKE_ONE}")
         )
 
 

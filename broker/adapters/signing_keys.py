@@ -137,8 +137,8 @@ class SigningKeyFolder:
                     Fault(
                         "saml.keys",
                         f"{key_path.name} is neither in {self.path} nor among the credentials of the service"
-                        f" ({self._credentials}): put it there, or name it in LoadCredential= of the unit and restart"
-                        " the service",
+                        f" ({self._credentials}): put it into the folder, or name it in LoadCredential= of the unit and"
+                        " restart the service",
                     )
                 )
         found = read_pair(key_path, self._certificate(key_id), self._credentials, now)

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from broker.adapters.rsa_keys import SMALLEST_KEY_BITS
+from broker.adapters.rsa_keys import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
 from broker.cli.options import reporting, with_settings
 from broker.compose import accounts, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
@@ -68,7 +68,11 @@ def keys() -> None:
 
 @keys.command("new")
 @click.option(
-    "--bits", type=click.IntRange(SMALLEST_KEY_BITS, 4096), default=2048, show_default=True, help="RSA key size."
+    "--bits",
+    type=click.IntRange(SMALLEST_KEY_BITS, LARGEST_KEY_BITS),
+    default=2048,
+    show_default=True,
+    help="RSA key size.",
 )
 @click.option(
     "--days",

@@ -116,7 +116,8 @@ def test_a_second_key_is_not_made_over_the_first(folder: SigningKeyFolder) -> No
 
 def test_a_weak_key_is_not_made(folder: SigningKeyFolder) -> None:
     weak = refusal(lambda: folder.create_first("x", YEAR, 1024, NOW))
-    assert weak == "--bits: a signing key has at least 2048 bits"
+    assert weak == "--bits: a signing key has at least 2048 bits and at most 4096"
+    assert refusal(lambda: folder.create_first("x", YEAR, 4097, NOW)) == weak
     assert not folder.path.exists()
 
 
@@ -199,6 +200,18 @@ def test_a_weak_key_is_refused(folder: SigningKeyFolder) -> None:
     )
 
 
+def test_a_key_that_is_larger_than_any_that_is_made_here_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, rsa.generate_private_key(65537, 4104))
+    assert refusal(lambda: folder.active(NOW)) == (
+        f"saml.keys: {path} has 4104 bits, more than 4096: `broker keys new` makes one that fits"
+    )
+
+
+def test_a_key_with_a_small_exponent_is_refused(folder: SigningKeyFolder) -> None:
+    path = put(folder, rsa.generate_private_key(3, 2048))
+    assert f"{path} has the public exponent 3, less than 65537" in refusal(lambda: folder.active(NOW))
+
+
 OTHER_KINDS: dict[str, Callable[[], AnyPrivateKey]] = {
     "EC": lambda: ec.generate_private_key(ec.SECP256R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -232,6 +245,42 @@ def test_a_certificate_of_another_kind_of_key_is_refused(folder: SigningKeyFolde
     path = folder.path / f"{made.id}.crt.pem"
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
     assert f"{path} is of a kind that is not used here (EC)" in refusal(lambda: folder.active(NOW))
+
+
+def test_a_certificate_that_is_signed_with_pss_is_refused(folder: SigningKeyFolder) -> None:
+    made = create(folder)
+    path = folder.path / f"{made.id}.crt.pem"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    private = rsa.generate_private_key(65537, 2048)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, NOW, NOW + YEAR)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    path.write_bytes(builder.sign(private, hashes.SHA256(), rsa_padding=pss).public_bytes(Encoding.PEM))
+    assert f"{path} is signed with RSASSA-PSS: have it signed with PKCS #1 v1.5" in refusal(lambda: folder.active(NOW))
+
+
+def test_a_key_that_its_certificate_keeps_for_pss_is_refused(folder: SigningKeyFolder) -> None:
+    path = folder.path / f"{create(folder).id}.crt.pem"
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa-pss",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+            "-noenc",
+            "-subj",
+            "/CN=x",
+            "-keyout",
+            str(folder.path / "other"),
+            "-out",
+            str(path),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert f"{path} keeps its key for signatures of another kind (RSASSA-PSS)" in refusal(lambda: folder.active(NOW))
 
 
 # A self-signed certificate of 2,048 bits with SHA-1; the library reads such certificates and no longer makes them.
