@@ -20,6 +20,7 @@ from broker.core.audit_search import (
     address_key,
     buckets_of,
     network_keys,
+    words_of_reason,
 )
 from broker.core.credentials import ConsoleUrl, Exchange, Secret, TemporaryCredentials
 from broker.core.entitlements import Catalogue, Grant
@@ -365,7 +366,7 @@ def _matches(event: AuditEvent, which: AuditFilter) -> bool:
 
 
 _ID_FIELDS = ("id", "access_key_id", "assertion_id", "reference_id", "grant_id", "session_name")
-_WORD_FIELDS = ("principal_username", "entitlement", "account", "role", "source_address", "reason")
+_WORD_FIELDS = ("principal_username", "entitlement", "account", "role", "source_address")
 
 
 def _is_of(event: AuditEvent, person: str) -> bool:
@@ -377,9 +378,8 @@ def _has_part(word: str | None, part: str) -> bool:
 
 
 def _has_text(event: AuditEvent, text: str) -> bool:
-    return any(_has_part(getattr(event, name), text) for name in _WORD_FIELDS) or any(
-        getattr(event, name) == text for name in _ID_FIELDS
-    )
+    words = [getattr(event, name) for name in _WORD_FIELDS] + [words_of_reason(event.reason or "")]
+    return any(_has_part(word, text) for word in words) or any(getattr(event, name) == text for name in _ID_FIELDS)
 
 
 def _is_within(address: str | None, which: AuditFilter) -> bool:

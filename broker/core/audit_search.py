@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,12 @@ Network = IPv4Network | IPv6Network
 _IPV4_IN_IPV6: Final = 0xFFFF << 32
 
 _ARN_OF_A_BUCKET: Final = ":s3:::"
+
+SEARCHED_OF_REASON: Final = 200
+"""So many characters of a reason, at its beginning, can be searched."""
+
+# As long as the ids of factors, requests and keys, and numbers that never come twice.
+_ID_IN_WORDS: Final = re.compile("[0-9a-f]{16}|[0-9A-Z]{16}|[0-9]{5}", re.ASCII)
 
 FIRST_LOOK: Final = 1_000
 """So many events are looked at for a page, at most: what a search for two things takes does not grow with the log."""
@@ -58,8 +65,8 @@ class AuditFilter:
         principal_id: the immutable id, and nothing else.
         bucket: named by the session policy. Sessions of a whole role or of managed policies name none.
         source: an address or a network.
-        text: part of a username, entitlement, account, role, source address or reason (any case), or one whole id:
-            of an access key, assertion, reference, grant, session or event.
+        text: part of a username, entitlement, account, role, source address or reason (any case; of reasons see
+            :func:`words_of_reason`), or one whole id: of an access key, assertion, reference, grant, session or event.
         since: the earliest time, inclusive.
         until: the latest time, exclusive.
         ends_after: the session of the event ends later than that.
@@ -182,6 +189,15 @@ def buckets_of(session_policy: str | None) -> tuple[str, ...]:
         return ()
     places = (resource.partition(_ARN_OF_A_BUCKET)[2] for resource in resources)
     return tuple(sorted({place.split("/", 1)[0] for place in places if place}))
+
+
+def words_of_reason(reason: str) -> str | None:
+    """What a search for any word finds a reason by: its beginning; nothing, where an id or a large number is in it.
+
+    A reason can quote what a directory or AWS said at any length, and a database keeps each different one once.
+    """
+    beginning = reason[:SEARCHED_OF_REASON]
+    return None if _ID_IN_WORDS.search(beginning) else beginning
 
 
 def address_key(address: str) -> str | None:

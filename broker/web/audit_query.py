@@ -27,6 +27,10 @@ _LONGEST_FILTER: Final = LONGEST_USERNAME
 
 # What <input type="datetime-local"> sends (HTML standard, "valid local date and time string"), years of four digits.
 _LOCAL_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
+# No event is outside of these, and what lies within them has days before and after it in every zone.
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9998
+
 _CURSOR = re.compile(
     r"(?P<time>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z)_(?P<id>[0-9a-f]{32})_(?P<proof>[0-9a-f]{32})", re.ASCII
 )
@@ -162,9 +166,12 @@ def _read_source(text: str) -> object:
 
 def _read_time(text: str) -> datetime:
     try:
-        return read_local_time(text)
+        moment = read_local_time(text)
     except ValueError:
         raise ValueError(gettext("Write the time like %(example)s.", example="2026-11-23T09:30")) from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(gettext("Choose a year from %(first)s to %(last)s.", first=_FIRST_YEAR, last=_LAST_YEAR))
+    return moment
 
 
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {

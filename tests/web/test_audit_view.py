@@ -169,6 +169,10 @@ def test_a_filter_stays_in_its_field_and_in_the_links(ada: Browser, world: World
         ("since=yesterday", "since"),
         ("since=2026-02-30T00:00", "since"),
         ("since=0000-01-01T00:00", "since"),
+        ("since=0001-01-01T00:00", "since"),
+        ("until=0001-01-02T00:00", "until"),
+        ("since=1969-12-31T23:59:59", "since"),
+        ("until=9999-12-31T23:59:59", "until"),
         ("until=2026-11-23", "until"),
         ("until=2026-11-23T09:30Z", "until"),
         ("since=2026-11-23T09:30&until=2026-11-23T09:30", "until"),
@@ -255,6 +259,21 @@ def test_an_estimated_chart_says_so_and_shows_no_less_than_the_table(
 
     assert re.findall(r"<title>[^<]+: (≈ \d+)</title>", page.text) == ["≈ 1000", "≈ 7"]
     assert "about 1007 events" in page.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=1970-01-01T00:00",
+        "until=1970-01-01T00:00",
+        "since=9998-12-31T23:59:59",
+        "until=9998-12-31T23:59:59",
+        "since=1970-01-01T00:00&until=9998-12-31T23:59:59",
+    ],
+)
+@pytest.mark.parametrize("path", ["/admin/audit", "/admin/audit.csv", "/admin/audit.jsonl"])
+def test_the_earliest_and_the_latest_times_can_be_asked_for(path: str, query: str, ada: Browser) -> None:
+    assert ada.get(f"{path}?{query}").status_code == 200
 
 
 def test_an_empty_search_says_that_nothing_matches(ada: Browser) -> None:

@@ -27,6 +27,7 @@ from broker.core.audit_search import (
     TimeSpan,
     address_key,
     buckets_of,
+    words_of_reason,
 )
 from broker.core.errors import AuditUnavailable
 from broker.core.settling import LATEST_START, latest_end
@@ -225,10 +226,11 @@ def _write(connection: Connection, event: AuditEvent, terms: Sequence[_Term]) ->
         connection.execute(statement, row)
 
 
-def terms_of(event: AuditEvent) -> list[_Term]:
+def terms_of(event: AuditEvent | Row[Any]) -> list[_Term]:
     """The words that it is found by, with the columns that they are in."""
-    found = ((name, getattr(event, name)) for name in TERM_FIELDS)
-    return [(name, value) for name, value in found if value is not None]
+    found = [(name, getattr(event, name)) for name in TERM_FIELDS if name != "reason"]
+    found.append(("reason", words_of_reason(event.reason or "")))
+    return [(name, value) for name, value in found if value]
 
 
 def folded(name: str, value: str) -> str:

@@ -46,6 +46,7 @@ from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
 from broker.core.audit import EventKind
 from broker.core.audit_search import (
+    SEARCHED_OF_REASON,
     AuditCursor,
     AuditFilter,
     EventCount,
@@ -290,13 +291,13 @@ class Question:
 
     def _is_among(self, part: str, name: str, values: Sequence[str], of: Columns) -> Condition:
         if len(values) == 1:
-            return of[name] == values[0]
+            return searched(name, of) == values[0]
         if len(values) <= _MOST_MERGED:
-            return of[name].in_(self._table_of(values))
+            return searched(name, of).in_(self._table_of(values))
         network = self.which.source if part == "source" else None
         words = _within(network) if network else self._words_with(name, getattr(self.which, part))
         # Not the bare column, or SQLite gathers all events of all these words from its index and sorts them.
-        return of[name].concat("").in_(words)
+        return searched(name, of).concat("").in_(words)
 
     def _bounds(self, of: Columns) -> list[Condition]:
         """When an event has to be. What has no ``expiry`` is not asked for one."""
@@ -446,8 +447,8 @@ class Question:
             limit: of the events.
             offset: of the events.
         """
-        same = (_event[name] == value for name, value in named.items())
-        return _newest(select(*columns).where(*same, *self._bounds(_event)), _event, limit, offset)
+        found = select(*columns).where(*_have(named), *self._bounds(_event))
+        return _newest(found, _event, limit, offset)
 
     def _of_each(
         self,
@@ -484,7 +485,9 @@ class Question:
         if len(values) <= _MOST_LISTED:
             [walk] = self._walks(replace(way, among={name: values}), _KEY, limit=self.wanted)
             return walk
-        last = self._of_each(self._table_of(values), name, way.equal, [*_KEY, _event[name]], limit=1)
+        last = self._of_each(
+            self._table_of(values), name, way.equal, [*_KEY, searched(name, _event).label(name)], limit=1
+        )
         recent = _newest(select(last.c[name].label("value")), last.c, self.wanted)
         return self._of_each(recent, name, way.equal, _KEY, limit=self.wanted)
 
@@ -517,7 +520,7 @@ class Question:
                     events = events.select_from(audit_bucket.join(audit_event, here))
             else:
                 time = _event.time
-                events = select(time, fits.label("fits")).where(*(_event[one] == value for one, value in named.items()))
+                events = select(time, fits.label("fits")).where(*_have(named))
             inside = events.where(time >= when.c.since, time < when.c.until).order_by(time.desc())
             looked_at = inside.limit(_number(most)).correlate(when).subquery()
             sums = (func.count(), self._microseconds(func.min(looked_at.c.time)), func.sum(looked_at.c.fits))
@@ -573,6 +576,22 @@ class Question:
 def _sample(span: TimeSpan, sums: Any, most: int) -> Sample:
     looked_at, since, fitting = json.loads(sums) if isinstance(sums, str) else sums
     return Sample(span, looked_at, fitting or 0, _EPOCH + timedelta(microseconds=since) if looked_at == most else None)
+
+
+def searched(name: str, of: Columns) -> ColumnElement[Any]:
+    """What the index of a column holds of it: of a reason, which may be longer than an index takes, the beginning."""
+    if name != "reason":
+        return of[name]
+    return func.substr(of.reason, _number(1), _number(SEARCHED_OF_REASON), type_=ExactText)
+
+
+def _have(named: Mapping[str, Any]) -> Iterator[Condition]:
+    """That those columns have those values, so that the index of the columns is seen to fit."""
+    for name, value in named.items():
+        yield searched(name, _event) == value
+        if name == "reason":
+            # The index leaves out what has none; SQLite does not see that from an expression.
+            yield _event.reason.is_not(None)
 
 
 def written_out(kind: EventKind) -> ColumnElement[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, Table, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from broker.adapters.database.audit_log import folded
+from broker.adapters.database.audit_log import folded, terms_of
 from broker.adapters.database.audit_search import TERM_FIELDS
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
@@ -103,7 +103,7 @@ class SqlSearchTables:
 
 
 def _gaps(connection: Connection, rows: Sequence[Row[Any]], right: set[_Term]) -> _Gaps:
-    terms = {row.id: [(name, row._mapping[name]) for name in TERM_FIELDS if row._mapping[name]] for row in rows}  # noqa: SLF001 - its public name
+    terms = {row.id: terms_of(row) for row in rows}
     places = {row.id: [(bucket, row.time, row.id) for bucket in buckets_of(row.session_policy)] for row in rows}
 
     asked = list({term for some in terms.values() for term in some} - right)

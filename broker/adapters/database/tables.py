@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.core.audit import OUTCOMES, EventKind
+from broker.core.audit_search import SEARCHED_OF_REASON
 
 metadata: Final = MetaData(
     naming_convention={
@@ -352,8 +353,17 @@ _event_index("ix_audit_event_live", "principal_id", "expiry", where=_any_of(Even
 _event_index("ix_audit_event_running", "expiry", "time", "id", where=_any_of(EventKind.ISSUANCE_SUCCEEDED))
 # Parts of words are looked up among the words, and then walked along like the columns above. People who are busy have
 # many sessions of one name.
-for _walked in ("account", "role", "source_address", "reason", "session_name"):
+for _walked in ("account", "role", "source_address", "session_name"):
     _event_index(f"ix_audit_event_{_walked}", _walked, "time", "id", where=f"{_walked} IS NOT NULL")
+Index(
+    "ix_audit_event_reason",
+    # Only the beginning: a row of an index has to be short.
+    text(f"substr(reason, 1, {SEARCHED_OF_REASON})"),
+    audit_event.c.time,
+    audit_event.c.id,
+    postgresql_where=text("reason IS NOT NULL"),
+    sqlite_where=text("reason IS NOT NULL"),
+)
 # Each of these leaves a handful of events, which need no order.
 for _looked_up in ("access_key_id", "assertion_id", "reference_id", "grant_id"):
     _event_index(f"ix_audit_event_{_looked_up}", _looked_up, where=f"{_looked_up} IS NOT NULL")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import secrets
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -266,6 +268,30 @@ def test_what_sql_and_like_treat_specially_is_plain_text_in_a_search(log: AuditL
     assert ids(log, AuditFilter(entitlement=special)) == []
 
 
+@pytest.mark.parametrize("letter", ["x", "\u1fb7", "花", "𠮷"])
+def test_a_very_long_reason_is_kept_whole_and_found_by_its_beginning(letter: str, log: AuditLog) -> None:
+    # Of different letters: PostgreSQL would compress a row of the same.
+    chance = random.Random(4)  # noqa: S311 - letters of a text, no secret
+    long = "the filters are " + "".join(chr(ord(letter) + chance.randrange(8)) for _ in range(20_000))
+    kept = login(reason=long)
+    log.append(kept)
+
+    assert log.event(kept.id) == kept
+    assert ids(log, AuditFilter(text="FILTERS are")) == [kept.id]
+    assert ids(log, AuditFilter(text=long[40:60])) == [kept.id]
+    assert ids(log, AuditFilter(text=long[-20:])) == []
+
+
+def test_reasons_that_never_come_twice_are_no_words_to_search(sql_log: SqlAuditLog, database: Database) -> None:
+    for number in range(20):
+        sql_log.append(login(number, reason=f"jsonl; all {number + 10_000} events"))
+        sql_log.append(login(number, reason=f"factor {secrets.token_hex(8)}"))
+    sql_log.append(login(reason="wrong-password (49, data 52e)"))
+
+    assert [word for word, _ in kept_words(database, "reason")] == ["wrong-password (49, data 52e)"]
+    assert len(ids(sql_log, AuditFilter(text="data 52e"))) == 1
+
+
 def test_very_long_filters_find_nothing(log: AuditLog) -> None:
     log.append(login(username="hana", entitlement="home"))
     assert ids(log, AuditFilter(person="a" * 100_000)) == []
@@ -315,6 +341,7 @@ FILTERS += [
         AuditFilter(source=ip_network("192.0.2.0/24")),
         AuditFilter(bucket="corp-home"),
         AuditFilter(text="hana"),
+        AuditFilter(text="wrong"),
         AuditFilter(access_key_id="ASIAEXAMPLE", person="hana"),
         AuditFilter(reference_id="R1"),
         AuditFilter(session_name="hana", account="111122223333"),
@@ -331,7 +358,7 @@ def test_a_page_on_sqlite_walks_along_an_index_and_never_reads_or_sorts_all_even
 ) -> None:
     database = Database(sqlite_url)
     for username, address in (("hana", "192.0.2.7"), ("hanako", "192.0.2.8")):
-        SqlAuditLog(database).append(replace(login(username=username), source_address=address))
+        SqlAuditLog(database).append(replace(login(username=username, reason="wrong"), source_address=address))
     asked: list[tuple[str, tuple[object, ...]]] = []
     engine_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
     SqlAuditLog(database).search(which, limit=50, older_than=older_than)
