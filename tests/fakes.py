@@ -300,6 +300,23 @@ class MemoryAuditLog:
         self.check()
         return next((event for event in self.events if event.id == event_id), None)
 
+    def neighbours(self, event: AuditEvent, *, within: timedelta, limit: int) -> Sequence[AuditEvent]:
+        self.check()
+        key = (event.time, event.id)
+        theirs = sorted(
+            (
+                one
+                for one in self.events
+                if one.principal_id == event.principal_id
+                and (one.grant_id is None or one.grant_id != event.grant_id)
+                and abs(one.time - event.time) <= within
+            ),
+            key=lambda one: (one.time, one.id),
+        )
+        before = [one for one in theirs if (one.time, one.id) < key]
+        after = [one for one in theirs if (one.time, one.id) > key]
+        return (*before[-limit:], *after[:limit])
+
     def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
         self.check()
         found = [event.time for event in self.events if _matches(event, which)]

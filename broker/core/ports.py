@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from broker.core.assertion import AssertionClaims, SignedAssertion
@@ -247,6 +247,18 @@ class AuditLog(Protocol):
 
     def event(self, event_id: str) -> AuditEvent | None:
         """The event of that id; None when there is none.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
+    def neighbours(self, event: AuditEvent, *, within: timedelta, limit: int) -> Sequence[AuditEvent]:
+        """What the same person did just before and just after, in the order of time; of other grants than the event's.
+
+        Args:
+            event: which has a ``principal_id``.
+            within: so long before and after.
+            limit: the most events before, and after.
 
         Raises:
             AuditUnavailable: no answer.

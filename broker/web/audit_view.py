@@ -27,9 +27,9 @@ blueprint = Blueprint("audit", __name__)
 EVENTS_ON_A_PAGE: Final = 50
 _MOST_EVENTS_OF_A_GRANT: Final = 20
 
-# What else the person did: so long before and after, so many at most.
+# What else the person did: so long before and after, so many at most of each.
 _NEIGHBOURHOOD: Final = timedelta(hours=1)
-_MOST_NEIGHBOURS: Final = 20
+_MOST_NEIGHBOURS: Final = 10
 
 _QUICK_CHOICES: Final[Mapping[timedelta, LazyString]] = {
     timedelta(hours=1): lazy_gettext("Last hour"),
@@ -121,10 +121,8 @@ def _unknown_until(together: Sequence[AuditEvent]) -> datetime | None:
 
 
 def _neighbours(event: AuditEvent) -> list[AuditEvent]:
+    """The event among what its person did before and after it; none where there was nothing else."""
     if event.principal_id is None:
         return []
-    around = AuditFilter(
-        principal_id=event.principal_id, since=event.time - _NEIGHBOURHOOD, until=event.time + _NEIGHBOURHOOD
-    )
-    page = current_portal().audit.search(around, limit=_MOST_NEIGHBOURS)
-    return [one for one in page.events if one.grant_id is None or one.grant_id != event.grant_id]
+    beside = current_portal().audit.neighbours(event, within=_NEIGHBOURHOOD, limit=_MOST_NEIGHBOURS)
+    return sorted((event, *beside), key=lambda one: (one.time, one.id)) if beside else []

@@ -119,7 +119,23 @@ def test_the_persons_other_events_of_that_hour_are_beside_it(ada: Browser, world
     assert signed_in.id in beside
     assert later.id in beside
     assert much_later.id not in beside
-    assert event.id not in beside
+    # The event itself stands among them, in the order of time.
+    assert beside.index(signed_in.id) < beside.index('aria-current="true"') < beside.index(event.id)
+    assert beside.index(event.id) < beside.index(later.id)
+
+
+def test_of_many_neighbours_those_just_before_and_after_are_shown(ada: Browser, world: World) -> None:
+    event = issued(world)
+    for seconds in (*range(-30, 0), *range(1, 31)):
+        other = replace(event, kind=EventKind.LOGIN_SUCCEEDED, grant_id=None, id=f"{seconds + 100:032x}")
+        world.audit.events.append(replace(other, time=event.time + timedelta(seconds=seconds)))
+
+    beside = section(ada.get(f"/admin/audit/{event.id}").text, "The same person within an hour before and after")
+
+    shown = [int(one, 16) - 100 for one in re.findall(r'href="/admin/audit/(0{20}[0-9a-f]{12})"', beside)]
+    assert shown[-10:] == list(range(1, 11))
+    assert set(shown[:-10]) <= {*range(-10, 0)}
+    assert shown == sorted(shown)
 
 
 @pytest.mark.parametrize("event_id", ["0" * 32, "x", "..", "%00", "a" * 3000])

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, insert, literal, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
@@ -119,6 +119,30 @@ class SqlAuditLog:
         with self._database.reading(AuditUnavailable) as connection:
             row = connection.execute(select(*_EVENT).where(audit_event.c.id == event_id)).one_or_none()
         return None if row is None else _event(row)
+
+    def neighbours(self, event: AuditEvent, *, within: timedelta, limit: int) -> Sequence[AuditEvent]:
+        """What the same person did just before and just after, in the order of time; of other grants than the event's.
+
+        Args:
+            event: which has a ``principal_id``.
+            within: so long before and after.
+            limit: the most events before, and after.
+
+        Raises:
+            AuditUnavailable: no answer, or an event of a kind that only a newer version knows.
+        """
+        known = audit_event.c
+        key, here = tuple_(known.time, known.id), tuple_(literal(event.time, UtcTime), literal(event.id, ExactText))
+        theirs = select(*_EVENT).where(known.principal_id == event.principal_id).limit(limit)
+        if event.grant_id is not None:
+            theirs = theirs.where(or_(known.grant_id.is_(None), known.grant_id != event.grant_id))
+        before = theirs.where(key < here, known.time >= event.time - within).order_by(
+            known.time.desc(), known.id.desc()
+        )
+        after = theirs.where(key > here, known.time <= event.time + within).order_by(known.time, known.id)
+        with self._database.reading_planned(AuditUnavailable) as connection:
+            earlier, later = (connection.execute(statement).all() for statement in (before, after))
+        return tuple(map(_event, [*reversed(earlier), *later]))
 
     def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
         """How many events of each span fit; estimated where there are many.

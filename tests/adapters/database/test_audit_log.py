@@ -615,6 +615,26 @@ def test_an_event_is_found_by_each_bucket_that_its_policy_allows_and_by_no_other
         assert ids(log, AuditFilter(bucket=bucket)) == []
 
 
+def test_neighbours_are_what_the_person_did_just_before_and_after_in_order(log: AuditLog) -> None:
+    events = [replace(login(minute, "hana"), id=f"{minute + 1:032x}") for minute in range(20)]
+    same_moment = [replace(login(10, "hana"), id=one * 32) for one in ("0", "f")]
+    ours = replace(login(10, "hana"), id="a" * 32, grant_id="G")
+    others = [
+        replace(login(9, "hana"), id="e" * 32, grant_id="G", kind=EventKind.CONSOLE_REDIRECTED),
+        replace(login(11, "hanako"), id="d" * 32),
+    ]
+    for event in (*events, *same_moment, ours, *others):
+        log.append(event)
+
+    def beside(within: timedelta, limit: int) -> list[str]:
+        return [event.id for event in log.neighbours(ours, within=within, limit=limit)]
+
+    around = [events[9].id, same_moment[0].id, events[10].id, same_moment[1].id, events[11].id, events[12].id]
+    assert beside(timedelta(hours=1), 3) == around
+    assert beside(timedelta(minutes=1), 10) == around[:-1]
+    assert beside(timedelta(0), 10) == [same_moment[0].id, events[10].id, same_moment[1].id]
+
+
 def test_one_event_is_read_by_its_id(log: AuditLog) -> None:
     kept = replace(login(), id="e" * 32)
     log.append(kept)
