@@ -266,6 +266,7 @@ def _length(seconds: int | None) -> timedelta | None:
 class MemoryAuditLog:
     events: list[AuditEvent] = field(default_factory=list)
     down: bool = False
+    archived: bool = False
 
     def append(self, event: AuditEvent) -> None:
         self.check()
@@ -321,6 +322,10 @@ class MemoryAuditLog:
         self.check()
         found = [event.time for event in self.events if _matches(event, which)]
         return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
+
+    def archived_before(self) -> datetime | None:
+        self.check()
+        return min((event.time for event in self.events), default=None) if self.archived else None
 
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         self.check()

@@ -271,6 +271,13 @@ class AuditLog(Protocol):
             AuditUnavailable: no answer in time.
         """
 
+    def archived_before(self) -> datetime | None:
+        """Events before that moment are in archives and no longer here; None where nothing was archived.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         """AWS sessions of that person which have not run out, the one that ends last first.
 

@@ -51,13 +51,14 @@ def audit() -> WerkzeugResponse:
     access.audit_reader()
     portal = current_portal()
     search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
-    page, bars = AuditPage(events=(), older=None), None
+    page, bars, archived_before = AuditPage(events=(), older=None), None, None
     if not search.faults:
         look_through = FURTHER_LOOK if search.further else FIRST_LOOK
         page = portal.audit.search(
             search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older, look_through=look_through
         )
         bars = chart(search, page.events)
+        archived_before = _archived_before(search.which, page)
     rendered = render_template(
         "audit.html",
         search=search,
@@ -65,6 +66,7 @@ def audit() -> WerkzeugResponse:
         bars=bars,
         counted=overall([bar.count for bar in bars]) if bars else None,
         looked_back_to=page.looked_back_to,
+        archived_before=archived_before,
         kinds=KIND_LABELS,
         outcomes=OUTCOME_LABELS,
         quick_choices=_quick_choices(search, portal.clock()),
@@ -96,6 +98,14 @@ def audit_event(event_id: str) -> str:
         unknown_until=_unknown_until(together),
         neighbours=[row_of(one) for one in _neighbours(event)],
     )
+
+
+def _archived_before(which: AuditFilter, page: AuditPage) -> datetime | None:
+    """Where the log begins, if what is asked for reaches further back and what was there is in archives."""
+    if which.since is None and which.until is None and page.older is not None:
+        return None
+    begins = current_portal().audit.archived_before()
+    return begins if begins is not None and (which.since is None or which.since < begins) else None
 
 
 def _quick_choices(search: Search, now: datetime) -> list[tuple[LazyString, str]]:

@@ -276,6 +276,34 @@ def test_the_earliest_and_the_latest_times_can_be_asked_for(path: str, query: st
     assert ada.get(f"{path}?{query}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "reaches"),
+    [
+        ("since=2026-11-23T09:29", True),
+        ("until=2026-11-23T09:29", True),
+        ("until=2026-11-23T11:00", True),
+        ("since=2026-11-23T09:30", False),
+        ("since=2026-11-23T10:00&until=2026-11-23T11:00", False),
+        ("person=ken&kind=login.succeeded", True),
+        ("", False),
+    ],
+)
+def test_a_search_that_reaches_into_what_was_archived_says_so(
+    query: str, ada: Browser, world: World, *, reaches: bool
+) -> None:
+    world.audit.events[:] = [event(0), *(event(number, kind=EventKind.SESSION_ENDED) for number in range(1, 60))]
+    before = ada.get(f"/admin/audit?{query}").text
+    world.audit.archived = True
+
+    text = ada.get(f"/admin/audit?{query}").text
+
+    assert "Earlier events are in archives" not in before
+    assert ("Earlier events are in archives" in text) == reaches
+    if reaches:
+        note = text[text.index("Earlier events are in archives") :]
+        assert 'datetime="2026-11-23T09:30:00Z"' in note[:400]
+
+
 def test_an_empty_search_says_that_nothing_matches(ada: Browser) -> None:
     page = ada.get("/admin/audit?person=nobody-of-that-name")
 

@@ -9,14 +9,21 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, insert, literal, or_, select, tuple_
+from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, exists, insert, literal, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from broker.adapters.database.audit_search import TERM_FIELDS, Question, written_out
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.engine import Database
-from broker.adapters.database.tables import audit_bucket, audit_event, audit_term, open_grant, write_check
+from broker.adapters.database.tables import (
+    audit_archive,
+    audit_bucket,
+    audit_event,
+    audit_term,
+    open_grant,
+    write_check,
+)
 from broker.core.audit import AuditEvent, EventKind, LiveSession, new_event_id
 from broker.core.audit_search import (
     FIRST_LOOK,
@@ -156,6 +163,17 @@ class SqlAuditLog:
         """
         with self._database.reading_within(_TIME_TO_COUNT, AuditUnavailable) as connection:
             return Question(connection, which, wanted=1, look_through=FIRST_LOOK).counts(spans)
+
+    def archived_before(self) -> datetime | None:
+        """Events before that moment are in archives and no longer here; None where nothing was archived.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        # Archives take from the beginning: what is left begins where they end.
+        oldest = select(audit_event.c.time).where(exists(select(audit_archive.c.position)))
+        with self._database.reading(AuditUnavailable) as connection:
+            return connection.execute(oldest.order_by(audit_event.c.time, audit_event.c.id).limit(1)).scalar()
 
     def live_sessions(self, principal_id: str, now: datetime) -> Sequence[LiveSession]:
         """AWS sessions of that person which have not run out, the one that ends last first.

@@ -123,6 +123,18 @@ def logins(count: int, first: int = 0) -> list[AuditEvent]:
     return [login(first + number, f"person-{number % 7}") for number in range(count)]
 
 
+def test_what_was_archived_is_before_the_oldest_event_that_is_left(desk: Desk) -> None:
+    log = SqlAuditLog(desk.database)
+    desk.write(*logins(20))
+    assert log.archived_before() is None
+
+    desk.archive(12)
+
+    oldest = min(event.time for event in desk.events())
+    assert oldest > NOON
+    assert log.archived_before() == oldest
+
+
 def test_old_events_go_to_a_file_that_proves_itself_and_the_rest_is_proved_to_the_same_end(desk: Desk) -> None:
     written = logins(40)
     desk.write(*written)
