@@ -16,6 +16,7 @@ from broker.core.audit_search import (
     AuditFilter,
     AuditPage,
     EventCount,
+    Outcome,
     TimeSpan,
     address_key,
     buckets_of,
@@ -288,9 +289,7 @@ class MemoryAuditLog:
         look_through: int = FIRST_LOOK,  # noqa: ARG002 - every event is looked at
     ) -> AuditPage:
         self.check()
-        found = sorted(
-            (event for event in self.events if _matches(event, which)), key=lambda one: (one.time, one.id), reverse=True
-        )
+        found = sorted(self._fitting(which), key=lambda one: (one.time, one.id), reverse=True)
         if older_than is not None:
             found = [event for event in found if (event.time, event.id) < (older_than.time, older_than.id)]
         page = tuple(found[:limit])
@@ -320,7 +319,7 @@ class MemoryAuditLog:
 
     def count(self, which: AuditFilter, spans: Sequence[TimeSpan]) -> Sequence[EventCount]:
         self.check()
-        found = [event.time for event in self.events if _matches(event, which)]
+        found = [event.time for event in self._fitting(which)]
         return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
 
     def archived_before(self) -> datetime | None:
@@ -353,10 +352,18 @@ class MemoryAuditLog:
         ]
         return sorted(live, key=lambda session: session.expiry, reverse=True)
 
+    def without_outcome(self, events: Sequence[AuditEvent]) -> frozenset[str]:
+        self.check()
+        return frozenset(event.id for event in self._open_intents() if event in events)
+
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         self.check()
         over = [one for one in self._open_intents() if latest_end(one) - LATEST_START <= over_by]
         return sorted(over, key=latest_end)[:limit]
+
+    def _fitting(self, which: AuditFilter) -> list[AuditEvent]:
+        among = self._open_intents() if which.outcome is Outcome.UNKNOWN else self.events
+        return [event for event in among if _matches(event, which)]
 
     def _open_intents(self) -> list[AuditEvent]:
         settled = {event.grant_id for event in self.events if event.kind in OUTCOMES}

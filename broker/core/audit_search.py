@@ -35,14 +35,20 @@ FURTHER_LOOK: Final = 10_000
 
 
 class Outcome(StrEnum):
-    """How something ended; an intent, and whatever only happened, has none."""
+    """How something ended; what only happened has none.
+
+    A grant whose outcome was not recorded has an unknown one, which its intent stands for, until nothing of it can be
+    alive: then it is recorded that it expired.
+    """
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
 
     @property
     def kinds(self) -> tuple[EventKind, ...]:
-        """The kinds of events that say so."""
+        """The kinds of events that say so; of an unknown one only those of them that nothing followed."""
         return _KINDS[self]
 
 
@@ -52,6 +58,8 @@ _KINDS: Final = {
         for kind in EventKind
         if kind.endswith((".succeeded", ".changed", ".redirected", ".downloaded", ".uploaded"))
     ),
+    Outcome.UNKNOWN: (EventKind.ISSUANCE_INTENDED,),
+    Outcome.EXPIRED: (EventKind.ISSUANCE_EXPIRED,),
     Outcome.REFUSED: tuple(kind for kind in EventKind if kind.endswith((".rejected", ".throttled"))),
 }
 

@@ -287,6 +287,13 @@ class AuditLog(Protocol):
             AuditUnavailable: no answer.
         """
 
+    def without_outcome(self, events: Sequence[AuditEvent]) -> frozenset[str]:
+        """The ids of those that are intents of grants whose outcome is not known.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         """Intents without an outcome whose session would have been over by then, had it begun with the intent.
 

@@ -52,17 +52,19 @@ def audit() -> WerkzeugResponse:
     portal = current_portal()
     search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
     page, bars, archived_before = AuditPage(events=(), older=None), None, None
+    unknown: frozenset[str] = frozenset()
     if not search.faults:
         look_through = FURTHER_LOOK if search.further else FIRST_LOOK
         page = portal.audit.search(
             search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older, look_through=look_through
         )
+        unknown = portal.audit.without_outcome(page.events)
         bars = chart(search, page.events)
         archived_before = _archived_before(search.which, page)
     rendered = render_template(
         "audit.html",
         search=search,
-        rows=[row_of(event) for event in page.events],
+        rows=[row_of(event, unknown=event.id in unknown) for event in page.events],
         bars=bars,
         counted=overall([bar.count for bar in bars]) if bars else None,
         looked_back_to=page.looked_back_to,

@@ -94,6 +94,8 @@ FIELD_LABELS: Final[Mapping[str, LazyString]] = {
 OUTCOME_LABELS: Final[Mapping[Outcome, LazyString]] = {
     Outcome.SUCCEEDED: lazy_gettext("Succeeded"),
     Outcome.REFUSED: lazy_gettext("Refused"),
+    Outcome.UNKNOWN: lazy_gettext("Not known so far"),
+    Outcome.EXPIRED: lazy_gettext("Expired, never known"),
 }
 
 _JSON_FIELDS: Final = frozenset({"tags", "session_policy", "policy_arns"})
@@ -107,16 +109,23 @@ class Row:
     Attributes:
         outcome: ``good``, ``bad`` or ``neutral``.
         details: label, text, and whether the text keeps its line ends, for every field that applies.
+        unknown: whether it is an intent whose outcome is not known.
     """
 
     event: AuditEvent
     label: str
     outcome: str
     details: tuple[tuple[str, str, bool], ...]
+    unknown: bool = False
 
 
-def row_of(event: AuditEvent) -> Row:
-    """The event with its words."""
+def row_of(event: AuditEvent, *, unknown: bool = False) -> Row:
+    """The event with its words.
+
+    Args:
+        event: the event.
+        unknown: whether it is an intent whose outcome is not known.
+    """
     details = []
     for one in fields(event):
         value = getattr(event, one.name)
@@ -124,7 +133,8 @@ def row_of(event: AuditEvent) -> Row:
             text, keeps_lines = _detail(one.name, value)
             details.append((str(FIELD_LABELS[one.name]), text, keeps_lines))
     appearance = next((look for outcome, look in _APPEARANCE.items() if event.kind in outcome.kinds), "neutral")
-    return Row(event=event, label=str(KIND_LABELS[event.kind]), outcome=appearance, details=tuple(details))
+    label = str(KIND_LABELS[event.kind])
+    return Row(event=event, label=label, outcome=appearance, details=tuple(details), unknown=unknown)
 
 
 def _detail(name: str, value: object) -> tuple[str, bool]:

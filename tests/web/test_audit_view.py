@@ -304,6 +304,25 @@ def test_a_search_that_reaches_into_what_was_archived_says_so(
         assert 'datetime="2026-11-23T09:30:00Z"' in note[:400]
 
 
+def test_grants_whose_outcome_is_not_known_are_marked_and_found(ada: Browser, world: World) -> None:
+    lost = event(1, kind=EventKind.ISSUANCE_INTENDED, grant_id="A")
+    known = [event(2, kind=EventKind.ISSUANCE_INTENDED, grant_id="B")]
+    known.append(event(3, kind=EventKind.ISSUANCE_SUCCEEDED, grant_id="B"))
+    expired = event(4, kind=EventKind.ISSUANCE_EXPIRED, grant_id="C")
+    world.audit.events += [lost, *known, expired]
+
+    everything = ada.get("/admin/audit?person=ken").text
+    unknown = ada.get("/admin/audit?outcome=unknown")
+
+    assert everything.count("Outcome not known") == 1
+    row = everything.index(f"/admin/audit/{lost.id}")
+    assert "Outcome not known" in everything[row : row + 1000]
+    assert events_on(unknown) == ["issuance.intended"]
+    assert lost.id in unknown.text
+    assert '<option value="unknown" selected>Not known so far</option>' in unknown.text
+    assert events_on(ada.get("/admin/audit?outcome=expired")) == ["issuance.expired"]
+
+
 def test_an_empty_search_says_that_nothing_matches(ada: Browser) -> None:
     page = ada.get("/admin/audit?person=nobody-of-that-name")
 

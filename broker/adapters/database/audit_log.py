@@ -223,6 +223,19 @@ class SqlAuditLog:
             key=lambda one: (-one.expiry.timestamp(), one.entitlement, one.account, one.session_name),
         )
 
+    def without_outcome(self, events: Sequence[AuditEvent]) -> frozenset[str]:
+        """The ids of those that are intents of grants whose outcome is not known.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        grants = [event.grant_id for event in events if event.kind is EventKind.ISSUANCE_INTENDED]
+        if not grants:
+            return frozenset()
+        found = select(open_grant.c.intent_id).where(open_grant.c.grant_id.in_(grants))
+        with self._database.reading(AuditUnavailable) as connection:
+            return frozenset(connection.execute(found).scalars())
+
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         """Intents without an outcome whose session would have been over by then, the earliest first.
 

@@ -43,7 +43,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.base import ColumnCollection, ReadOnlyColumnCollection
 
 from broker.adapters.database.column_types import ExactText, UtcTime
-from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
+from broker.adapters.database.tables import audit_bucket, audit_event, audit_term, open_grant
 from broker.core.audit import EventKind
 from broker.core.audit_search import (
     SEARCHED_OF_REASON,
@@ -51,6 +51,7 @@ from broker.core.audit_search import (
     AuditFilter,
     EventCount,
     Network,
+    Outcome,
     Sample,
     TimeSpan,
     counted,
@@ -178,6 +179,10 @@ class Question:
             return Found(())
         if self.which.ends_after is not None:
             return Found(self._rows(self._still_running(columns)))
+        if self.which.outcome is Outcome.UNKNOWN:
+            return Found(
+                self._rows(self._events([select(self._without_outcome.c.time, self._without_outcome.c.id)], columns))
+            )
         if self.asks_for_an_id:
             found = select(*columns).where(*self._bounds(_event), *self._conditions(_event))
             return Found(self._rows(_newest(found, _event, self.wanted)))
@@ -193,8 +198,10 @@ class Question:
         """How many events of each span fit, by what the newest of each span, or of some parts of it, say of all."""
         if self._nothing_fits:
             return [EventCount(span, 0) for span in spans]
-        if self.asks_for_an_id:
-            found = self.connection.execute(select(_event.time).where(*self._conditions(_event))).scalars().all()
+        if self.which.outcome is Outcome.UNKNOWN or self.asks_for_an_id:
+            keys = self._without_outcome if self.which.outcome is Outcome.UNKNOWN else None
+            few = select(_event.time).where(*self._conditions(_event)) if keys is None else select(keys.c.time)
+            found = self.connection.execute(few).scalars().all()
             return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
         ways = [way for way in self._ways(with_time=True) if way.branches <= _MOST_LISTED]
         whole = [way for way in ways if self._parts <= way.fulfils]
@@ -234,7 +241,7 @@ class Question:
         if which.text is not None:
             words = {name: self._words(name, which.text) for name in TERM_FIELDS}
             found["text"] = {**words, **self._known(which.text, *_WHOLE_FIELDS)}
-        if which.outcome is not None and which.kind is None:
+        if which.outcome not in {None, Outcome.UNKNOWN} and which.kind is None:
             found["outcome"] = {"kind": [kind.value for kind in which.outcome.kinds]}
         return {part: {name: some for name, some in values.items() if some} for part, values in found.items()}
 
@@ -279,6 +286,8 @@ class Question:
         which = self.which
         if part == "kind" and which.kind is not None:
             return of.kind == written_out(which.kind)
+        if which.outcome is Outcome.UNKNOWN and part == "outcome":
+            return of.id.in_(select(open_grant.c.intent_id))
         if part == "outcome" and which.outcome is not None:
             return or_(*(of.kind == written_out(kind) for kind in which.outcome.kinds))
         if part == "bucket":
@@ -503,6 +512,14 @@ class Question:
         if others := self._conditions(_event, {"kind"}):
             fitting = fitting.join(audit_event, _event.id == running.c.id).where(*others)
         return self._events([_newest(fitting, running.c, self.wanted)], columns)
+
+    @cached_property
+    def _without_outcome(self) -> FromClause:
+        """The keys of all intents without an outcome that fit: of those there are few."""
+        intents = select(*_KEY).join_from(open_grant, audit_event, _event.id == open_grant.c.intent_id)
+        fitting = intents.where(*self._bounds(_event), *self._conditions(_event, {"outcome"}))
+        # Materialized: or PostgreSQL walks along the time until it has met a page of them.
+        return fitting.cte("without_outcome").prefix_with("MATERIALIZED")
 
     # --- Counting ---------------------------------------------------------------------------------------------------
 

@@ -513,6 +513,35 @@ def test_a_live_session_that_the_role_made_shorter_says_so(log: AuditLog) -> Non
     assert (found.asked, found.given) == (timedelta(hours=8), timedelta(hours=1))
 
 
+def test_unknown_and_expired_are_outcomes_to_search_for(log: AuditLog) -> None:
+    intents = [issuance(EventKind.ISSUANCE_INTENDED, grant, minute) for minute, grant in enumerate("ABCD")]
+    outcomes = [
+        issuance(EventKind.ISSUANCE_SUCCEEDED, "A", 10),
+        issuance(EventKind.ISSUANCE_REJECTED, "B", 11),
+        issuance(EventKind.ISSUANCE_EXPIRED, "C", 12),
+    ]
+    lost = replace(issuance(EventKind.ISSUANCE_INTENDED, "E", 4), entitlement="logs", reference_id="R1")
+    for event in (*intents, lost, *outcomes):
+        log.append(event)
+    unknown = AuditFilter(outcome=Outcome.UNKNOWN)
+
+    assert ids(log, unknown) == [lost.id, intents[3].id]
+    assert ids(log, replace(unknown, entitlement="logs")) == [lost.id]
+    assert ids(log, replace(unknown, reference_id="R1")) == [lost.id]
+    assert ids(log, replace(unknown, text="HAN", until=lost.time)) == [intents[3].id]
+    assert ids(log, replace(unknown, kind=EventKind.ISSUANCE_SUCCEEDED)) == []
+    assert ids(log, AuditFilter(outcome=Outcome.EXPIRED)) == [outcomes[2].id]
+    assert ids(log, AuditFilter(outcome=Outcome.EXPIRED, entitlement="home", person="hana")) == [outcomes[2].id]
+    first = log.search(unknown, limit=1)
+    assert first.older is not None
+    assert log.search(unknown, limit=1, older_than=first.older).events == (intents[3],)
+    assert log.without_outcome([*intents, lost, *outcomes]) == {intents[3].id, lost.id}
+    assert log.without_outcome([intents[0], outcomes[0]]) == frozenset()
+    assert log.without_outcome(outcomes) == frozenset()
+    [counted] = log.count(unknown, [TimeSpan(NOON, NOON + timedelta(hours=1))])
+    assert (counted.events, counted.exact) == (2, True)
+
+
 def test_a_grant_without_an_outcome_is_perhaps_live_until_nothing_of_it_can_be(log: AuditLog) -> None:
     intent = replace(issuance(EventKind.ISSUANCE_INTENDED, "lost"), duration_seconds=3600, account=None)
     log.append(intent)
