@@ -21,7 +21,7 @@ from broker.core.audit_search import (
     address_key,
     buckets_of,
     network_keys,
-    words_of_reason,
+    words_of,
 )
 from broker.core.credentials import ConsoleUrl, Exchange, Secret, TemporaryCredentials
 from broker.core.entitlements import Catalogue, Grant
@@ -395,7 +395,8 @@ def _matches(event: AuditEvent, which: AuditFilter) -> bool:
 
 
 _ID_FIELDS = ("id", "access_key_id", "assertion_id", "reference_id", "grant_id", "session_name")
-_WORD_FIELDS = ("principal_username", "entitlement", "account", "role", "source_address")
+_WHOLE_FIELDS = (*_ID_FIELDS, "sts_request_id", "revocation_id", "principal_id")
+_WORD_FIELDS = ("principal_username", "entitlement", "account", "role", "source_address", "reason", "user_agent")
 
 
 def _is_of(event: AuditEvent, person: str) -> bool:
@@ -407,8 +408,8 @@ def _has_part(word: str | None, part: str) -> bool:
 
 
 def _has_text(event: AuditEvent, text: str) -> bool:
-    words = [getattr(event, name) for name in _WORD_FIELDS] + [words_of_reason(event.reason or "")]
-    return any(_has_part(word, text) for word in words) or any(getattr(event, name) == text for name in _ID_FIELDS)
+    words = [words_of(name, getattr(event, name) or "") for name in _WORD_FIELDS]
+    return any(_has_part(word, text) for word in words) or any(getattr(event, name) == text for name in _WHOLE_FIELDS)
 
 
 def _is_within(address: str | None, which: AuditFilter) -> bool:

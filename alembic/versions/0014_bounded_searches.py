@@ -1,9 +1,9 @@
-"""Indexes for the sessions that run and for session names, of which a busy person has many; short words of reasons."""
+"""Indexes for the sessions that run and for session names, of which a busy person has many; what any word finds."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,7 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BATCH = 5_000
+LOOKED_UP = ("sts_request_id", "revocation_id")
 TERM = sa.table("audit_term", *(sa.column(name) for name in ("field", "value", "folded")))
 
 
@@ -25,6 +26,15 @@ def upgrade() -> None:
     op.drop_index("ix_audit_event_reason", table_name="audit_event")
     index("ix_audit_event_reason", "substr(reason, 1, 200)", "time", "id", only_where="reason IS NOT NULL")
     keep_reasons(words)
+    for name in LOOKED_UP:
+        index(f"ix_audit_event_{name}", name, only_where=f"{name} IS NOT NULL")
+    keep_user_agents()
+
+
+def keep_user_agents() -> None:
+    """The beginnings of all user agents."""
+    agents = sa.text("SELECT DISTINCT substr(user_agent, 1, 200) FROM audit_event WHERE user_agent <> ''")
+    keep("user_agent", op.get_bind().execute(agents).scalars())
 
 
 def words(reason: str) -> str | None:
@@ -36,12 +46,15 @@ def words(reason: str) -> str | None:
 def keep_reasons(word_of: Callable[[str], str | None]) -> None:
     """The distinct words of all reasons, anew."""
     op.execute("DELETE FROM audit_term WHERE field = 'reason'")
-    connection = op.get_bind()
-    found = connection.execute(sa.text("SELECT DISTINCT reason FROM audit_event WHERE reason IS NOT NULL")).scalars()
-    kept = sorted({word for reason in found if (word := word_of(reason))})
+    reasons = sa.text("SELECT DISTINCT reason FROM audit_event WHERE reason IS NOT NULL")
+    keep("reason", (word for reason in op.get_bind().execute(reasons).scalars() if (word := word_of(reason))))
+
+
+def keep(field: str, words_of_it: Iterable[str]) -> None:
+    kept = sorted({*words_of_it})
     for start in range(0, len(kept), BATCH):
-        rows = [{"field": "reason", "value": word, "folded": word.casefold()} for word in kept[start : start + BATCH]]
-        connection.execute(sa.insert(TERM), rows)
+        rows = [{"field": field, "value": word, "folded": word.casefold()} for word in kept[start : start + BATCH]]
+        op.get_bind().execute(sa.insert(TERM), rows)
 
 
 def index(name: str, *columns: str, only_where: str) -> None:
@@ -51,6 +64,9 @@ def index(name: str, *columns: str, only_where: str) -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM audit_term WHERE field = 'user_agent'")
+    for name in LOOKED_UP:
+        op.drop_index(f"ix_audit_event_{name}", table_name="audit_event")
     keep_reasons(lambda reason: reason)
     op.drop_index("ix_audit_event_reason", table_name="audit_event")
     index("ix_audit_event_reason", "reason", "time", "id", only_where="reason IS NOT NULL")

@@ -21,8 +21,11 @@ _IPV4_IN_IPV6: Final = 0xFFFF << 32
 
 _ARN_OF_A_BUCKET: Final = ":s3:::"
 
-SEARCHED_OF_REASON: Final = 200
-"""So many characters of a reason, at its beginning, can be searched."""
+LONG_WORDS: Final = frozenset({"reason", "user_agent"})
+"""Fields that can be longer than an index takes."""
+
+SEARCHED_OF_LONG_WORDS: Final = 200
+"""So many characters of a reason or a user agent, at its beginning, can be searched."""
 
 # As long as the ids of factors, requests and keys, and numbers that never come twice.
 _ID_IN_WORDS: Final = re.compile("[0-9a-f]{16}|[0-9A-Z]{16}|[0-9]{5}", re.ASCII)
@@ -73,8 +76,9 @@ class AuditFilter:
         principal_id: the immutable id, and nothing else.
         bucket: named by the session policy. Sessions of a whole role or of managed policies name none.
         source: an address or a network.
-        text: part of a username, entitlement, account, role, source address or reason (any case; of reasons see
-            :func:`words_of_reason`), or one whole id: of an access key, assertion, reference, grant, session or event.
+        text: part of a username, entitlement, account, role, source address, browser or reason (any case; of the last
+            two see :func:`words_of`), or one whole id: of a person, access key, assertion, STS request, reference,
+            grant, revocation, session or event.
         since: the earliest time, inclusive.
         until: the latest time, exclusive.
         ends_after: the session of the event ends later than that.
@@ -199,13 +203,20 @@ def buckets_of(session_policy: str | None) -> tuple[str, ...]:
     return tuple(sorted({place.split("/", 1)[0] for place in places if place}))
 
 
-def words_of_reason(reason: str) -> str | None:
-    """What a search for any word finds a reason by: its beginning; nothing, where an id or a large number is in it.
+def words_of(name: str, value: str) -> str | None:
+    """What a search for any word finds a field by; None where it is not found.
 
-    A reason can quote what a directory or AWS said at any length, and a database keeps each different one once.
+    A reason can quote what a directory or AWS said at any length, and browsers call themselves what they like: of both
+    that is the beginning. And each different one is kept once: no reason with an id or a large number in it.
+
+    Args:
+        name: of the field.
+        value: that it has.
     """
-    beginning = reason[:SEARCHED_OF_REASON]
-    return None if _ID_IN_WORDS.search(beginning) else beginning
+    if name not in LONG_WORDS:
+        return value
+    beginning = value[:SEARCHED_OF_LONG_WORDS]
+    return None if name == "reason" and _ID_IN_WORDS.search(beginning) else beginning
 
 
 def address_key(address: str) -> str | None:

@@ -34,7 +34,7 @@ from broker.core.audit_search import (
     TimeSpan,
     address_key,
     buckets_of,
-    words_of_reason,
+    words_of,
 )
 from broker.core.errors import AuditUnavailable
 from broker.core.settling import LATEST_START, latest_end
@@ -283,8 +283,7 @@ def _write(connection: Connection, event: AuditEvent, terms: Sequence[_Term]) ->
 
 def terms_of(event: AuditEvent | Row[Any]) -> list[_Term]:
     """The words that it is found by, with the columns that they are in."""
-    found = [(name, getattr(event, name)) for name in TERM_FIELDS if name != "reason"]
-    found.append(("reason", words_of_reason(event.reason or "")))
+    found = ((name, words_of(name, getattr(event, name) or "")) for name in TERM_FIELDS)
     return [(name, value) for name, value in found if value]
 
 

@@ -46,7 +46,8 @@ from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.tables import audit_bucket, audit_event, audit_term, open_grant
 from broker.core.audit import EventKind
 from broker.core.audit_search import (
-    SEARCHED_OF_REASON,
+    LONG_WORDS,
+    SEARCHED_OF_LONG_WORDS,
     AuditCursor,
     AuditFilter,
     EventCount,
@@ -73,14 +74,17 @@ _FEWEST_COUNTED: Final = 4
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-TERM_FIELDS: Final = ("principal_username", "entitlement", "account", "role", "source_address", "reason")
+TERM_FIELDS: Final = ("principal_username", "entitlement", "account", "role", "source_address", "reason", "user_agent")
 """The columns whose distinct values are kept in ``audit_term``: a search for a part of a word reads those."""
 
 # Equality with one of these leaves so few events that no way is needed.
 _EXACT_FIELDS: Final = ("access_key_id", "assertion_id", "reference_id", "grant_id")
 
 # A search for any word finds these by the whole of them.
-_WHOLE_FIELDS: Final = (*_EXACT_FIELDS, "session_name", "id")
+_WHOLE_FIELDS: Final = (*_EXACT_FIELDS, "sts_request_id", "revocation_id", "principal_id", "session_name", "id")
+
+# Every event has one, and they are long: an index over it would cost more than it is worth.
+_NOT_WALKED: Final = "user_agent"
 
 # Columns that an index begins with, before the order of the page; of two that go together, before each alone.
 _INDEXES: Final = (
@@ -330,6 +334,8 @@ class Question:
         single = {name: (name, value) for name in _EQUAL if (value := getattr(self.which, name)) is not None}
         several = {}
         for part, values in self._values.items():
+            if _NOT_WALKED in values:
+                continue
             if sum(map(len, values.values())) == 1:
                 [(name, [value])] = values.items()
                 single.setdefault(name, (part, value))
@@ -596,10 +602,10 @@ def _sample(span: TimeSpan, sums: Any, most: int) -> Sample:
 
 
 def searched(name: str, of: Columns) -> ColumnElement[Any]:
-    """What the index of a column holds of it: of a reason, which may be longer than an index takes, the beginning."""
-    if name != "reason":
+    """What an index, or the table of words, holds of a column: of what may be longer than they take, the beginning."""
+    if name not in LONG_WORDS:
         return of[name]
-    return func.substr(of.reason, _number(1), _number(SEARCHED_OF_REASON), type_=ExactText)
+    return func.substr(of[name], _number(1), _number(SEARCHED_OF_LONG_WORDS), type_=ExactText)
 
 
 def _have(named: Mapping[str, Any]) -> Iterator[Condition]:

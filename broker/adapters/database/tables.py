@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 
 from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.core.audit import OUTCOMES, EventKind
-from broker.core.audit_search import SEARCHED_OF_REASON
+from broker.core.audit_search import SEARCHED_OF_LONG_WORDS
 
 metadata: Final = MetaData(
     naming_convention={
@@ -358,12 +358,12 @@ for _walked in ("account", "role", "source_address", "session_name"):
 Index(
     "ix_audit_event_reason",
     # Only the beginning: a row of an index has to be short.
-    text(f"substr(reason, 1, {SEARCHED_OF_REASON})"),
+    text(f"substr(reason, 1, {SEARCHED_OF_LONG_WORDS})"),
     audit_event.c.time,
     audit_event.c.id,
     postgresql_where=text("reason IS NOT NULL"),
     sqlite_where=text("reason IS NOT NULL"),
 )
 # Each of these leaves a handful of events, which need no order.
-for _looked_up in ("access_key_id", "assertion_id", "reference_id", "grant_id"):
+for _looked_up in ("access_key_id", "assertion_id", "reference_id", "grant_id", "sts_request_id", "revocation_id"):
     _event_index(f"ix_audit_event_{_looked_up}", _looked_up, where=f"{_looked_up} IS NOT NULL")

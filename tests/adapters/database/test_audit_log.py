@@ -282,6 +282,24 @@ def test_a_very_long_reason_is_kept_whole_and_found_by_its_beginning(letter: str
     assert ids(log, AuditFilter(text=long[-20:])) == []
 
 
+def test_any_word_finds_a_browser_and_the_whole_of_each_id(log: AuditLog) -> None:
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0"
+    kept = replace(login(username="hana"), user_agent=agent, sts_request_id="5f1-STS", revocation_id="0a" * 16)
+    other = replace(login(1, "taro"), user_agent=None, sts_request_id="6f1-STS", revocation_id="0b" * 16)
+    long = replace(login(2), user_agent="".join(map(chr, range(0x4E00, 0x4E00 + 512))))
+    for event in (kept, other, long):
+        log.append(event)
+
+    for text in ("FIREFOX/14", "Gecko/20100101", "5f1-STS", "0a" * 16, "ID-OF-hana"):
+        assert ids(log, AuditFilter(text=text)) == [kept.id], text
+    for text in ("5f1-ST", "0a" * 15, "ID-OF-han"):
+        assert ids(log, AuditFilter(text=text)) == [], text
+    assert ids(log, AuditFilter(text="firefox", person="hana")) == [kept.id]
+    assert ids(log, AuditFilter(text="firefox", person="taro")) == []
+    assert ids(log, AuditFilter(text=chr(0x4E00 + 150))) == [long.id]
+    assert ids(log, AuditFilter(text=chr(0x4E00 + 250))) == []
+
+
 def test_reasons_that_never_come_twice_are_no_words_to_search(sql_log: SqlAuditLog, database: Database) -> None:
     for number in range(20):
         sql_log.append(login(number, reason=f"jsonl; all {number + 10_000} events"))
@@ -342,6 +360,7 @@ FILTERS += [
         AuditFilter(bucket="corp-home"),
         AuditFilter(text="hana"),
         AuditFilter(text="wrong"),
+        AuditFilter(text="fox"),
         AuditFilter(access_key_id="ASIAEXAMPLE", person="hana"),
         AuditFilter(reference_id="R1"),
         AuditFilter(session_name="hana", account="111122223333"),
@@ -358,7 +377,9 @@ def test_a_page_on_sqlite_walks_along_an_index_and_never_reads_or_sorts_all_even
 ) -> None:
     database = Database(sqlite_url)
     for username, address in (("hana", "192.0.2.7"), ("hanako", "192.0.2.8")):
-        SqlAuditLog(database).append(replace(login(username=username, reason="wrong"), source_address=address))
+        SqlAuditLog(database).append(
+            replace(login(username=username, reason="wrong"), source_address=address, user_agent="Firefox")
+        )
     asked: list[tuple[str, tuple[object, ...]]] = []
     engine_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
     SqlAuditLog(database).search(which, limit=50, older_than=older_than)
@@ -407,6 +428,7 @@ def test_every_search_gives_what_reading_all_events_would(
             source_address=data.draw(some_addresses),
             reason=data.draw(st.sampled_from([None, "wrong password", "a name like hana"])),
             reference_id=data.draw(some_references),
+            user_agent=data.draw(st.sampled_from([None, "Firefox", "a browser like hana"])),
             session_policy=data.draw(st.sampled_from([None, *POLICIES])),
         )
         sql_log.append(event)
@@ -423,7 +445,7 @@ def test_every_search_gives_what_reading_all_events_would(
         bucket=data.draw(st.sampled_from([None, None, "corp-home", "corp-logs"])),
         source=data.draw(st.none() | some_networks),
         reference_id=data.draw(some_references),
-        text=data.draw(st.sampled_from([None, None, "HANA", "11", "192.0", "R1", "%", "STRASSE", "password"])),
+        text=data.draw(st.sampled_from([None, None, "HANA", "11", "192.0", "R1", "%", "STRASSE", "password", "fox"])),
         since=data.draw(st.none() | some_minutes.map(lambda minutes: NOON + timedelta(minutes=minutes))),
         until=data.draw(st.none() | some_minutes.map(lambda minutes: NOON + timedelta(minutes=minutes))),
     )

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,28 @@ def test_an_upgrade_of_a_database_that_is_up_to_date_changes_nothing(url: str, s
     assert schema(url) == before
     with database.reading(AuditUnavailable) as connection:
         assert connection.execute(text("SELECT count(*) FROM audit_event")).scalar_one() == 1
+    database.dispose()
+
+
+def test_an_upgrade_finds_the_words_of_events_that_are_there(url: str, scripts: Path) -> None:
+    database = Database(url)
+    log = SqlAuditLog(database)
+    reasons = ("Straße", "x" * 300, f"factor {'0123456789abcdef' * 2}")
+    for number, reason in enumerate(reasons):
+        log.append(replace(login(number, "hana", reason=reason), user_agent=f"Browser {number} " + "y" * 300))
+
+    def words() -> set[tuple[str, str, str]]:
+        with database.reading(AuditUnavailable) as connection:
+            return {tuple(row) for row in connection.execute(text("SELECT field, value, folded FROM audit_term"))}
+
+    written = words()
+    migrations.downgrade(url, scripts, "0013")
+    before = {value for field, value, _ in words() if field == "reason"}
+    migrations.upgrade(url, scripts)
+
+    assert before == {*reasons}
+    assert words() == written
+    assert {("reason", "Straße", "strasse"), ("reason", "x" * 200, "x" * 200)} <= written
     database.dispose()
 
 
