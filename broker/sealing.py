@@ -23,6 +23,11 @@ _log = structlog.get_logger()
 _EVERY: Final = timedelta(seconds=3)
 _CHECK: Final = "sealing"
 
+OWNER_ADVICE: Final = (
+    "let another user own the database, its schema and the tables: `broker db upgrade --owner-url`; deploy/settings.md"
+    " says how to make both users"
+)
+
 
 class Sealing:
     """What the settings say of it. Nothing is read or connected to before it is asked for."""
@@ -67,15 +72,12 @@ class Sealing:
                 advice="whoever owns it can cut off the end of the audit unnoticed: set audit.checkpoint_file",
             )
         try:
-            rewritable = self._seals.may_be_rewritten()
+            dangers = self._seals.dangers()
         except BrokerError as error:
             _log.warning("not usable at start", what="audit", problem=str(error))
             return
-        if rewritable:
-            _log.warning(
-                "the database lets the broker change the audit",
-                advice="let another user own the tables: `broker db upgrade --owner-url`",
-            )
+        if dangers:
+            _log.warning("the database lets the broker change the audit", because=dangers, advice=OWNER_ADVICE)
 
     def background(self) -> Periodic:
         """The thread of a worker that seals, one at a time over all of them.

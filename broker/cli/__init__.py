@@ -11,7 +11,8 @@ import click
 
 import broker.cli.audit_archive
 import broker.cli.audit_stream
-import broker.cli.doctor_aws  # noqa: F401 - adds its command to doctor
+import broker.cli.doctor_aws
+import broker.cli.doctor_database  # noqa: F401 - adds its command to doctor
 from broker.cli.audit import audit
 from broker.cli.database import db
 from broker.cli.demo import demo

@@ -7,8 +7,11 @@ from pathlib import Path
 import click
 
 from broker.adapters.database import migrations
+from broker.adapters.database.engine import Database
+from broker.adapters.database.seals import SqlSeals
 from broker.cli.options import reporting, with_settings
 from broker.resources import resource
+from broker.sealing import OWNER_ADVICE
 from broker.settings import load_settings, settings_path
 
 
@@ -30,3 +33,13 @@ def db_upgrade(owner_url: str | None, settings_file: Path | None) -> None:
     settings = load_settings(settings_path(settings_file))
     migrations.upgrade(settings.database.url, resource("alembic"), owner_url)
     click.echo("The database is of this version.")
+    # With an owner of its own it was refused.
+    database = Database(settings.database.url, connections=1)
+    try:
+        dangers = SqlSeals(database).dangers()
+    finally:
+        database.dispose()
+    for danger in dangers:
+        click.echo(f"warning: {danger}")
+    if dangers:
+        click.echo(f"The audit is only as safe as the broker: {OWNER_ADVICE}.")

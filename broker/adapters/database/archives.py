@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import and_, delete, func, insert, or_, select, text, tuple_
 
-from broker.adapters.database.privileges import may_rewrite_audit
+from broker.adapters.database.privileges import may_remove_events
 from broker.adapters.database.seals import SqlSeals
 from broker.adapters.database.tables import (
     audit_archive,
@@ -46,7 +46,7 @@ class SqlArchives(SqlSeals):
             return
         with self._database.reading(AuditUnavailable) as connection:
             user = str(connection.scalar(text("SELECT current_user")))
-            if not may_rewrite_audit(connection, user):
+            if not may_remove_events(connection, user):
                 raise AuditUnavailable(
                     f"{user} may not remove events, as it should be: give --owner-url, the same database as the user"
                     " who owns the tables"

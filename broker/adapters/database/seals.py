@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
-from broker.adapters.database.privileges import may_rewrite_audit
+from broker.adapters.database.privileges import audit_dangers
 from broker.adapters.database.tables import audit_archive, audit_checkpoint, audit_event, audit_seal, seal_queue
 from broker.core.audit import AuditEvent, event_record
 from broker.core.errors import AuditUnavailable
@@ -298,16 +298,17 @@ class SqlSeals:
         with self._database.reading(AuditUnavailable) as connection:
             return connection.scalar(statement.order_by(_CHECKPOINT.position).limit(1))
 
-    def may_be_rewritten(self) -> bool:
-        """Whether the database lets the user that we are change or remove events; on SQLite there are no users.
+    def dangers(self) -> tuple[str, ...]:
+        """Why the user that we are could change or remove events, each beginning with its name; SQLite has no users.
 
         Raises:
             AuditUnavailable: no answer.
         """
         if self._database.path is not None:
-            return False
+            return ()
         with self._database.reading(AuditUnavailable) as connection:
-            return may_rewrite_audit(connection, str(connection.scalar(text("SELECT current_user"))))
+            user = str(connection.scalar(text("SELECT current_user")))
+            return tuple(f"{user} {danger}" for danger in audit_dangers(connection, user))
 
     def _by_position(
         self, statement: Select[Any], position: ColumnElement[int], last: int, after: int
