@@ -51,6 +51,7 @@ from broker.signing import CurrentSigner, SigningKeys
 from broker.streaming import Streaming
 from broker.tidying import tidying
 from broker.web.portal import Portal
+from broker.witnessing import CheckpointsInS3
 
 OWN_ROLES_OPTION: Final = " --for own-roles"
 """What the commands about keys take for those of the broker's own roles."""
@@ -82,6 +83,7 @@ class Broker:
     streaming: Streaming
     endpoints: AwsEndpoints
     revoking: Revoking
+    checkpoints_in_s3: CheckpointsInS3
 
     def check_at_start(self) -> None:
         """Refuse to start with anything that could not work.
@@ -95,6 +97,7 @@ class Broker:
         self.entitlements.check_text()
         self.settings.secret_key()
         self.sealing.check_at_start()
+        self.checkpoints_in_s3.check_at_start()
         self.streaming.check_at_start()
         check_ready(self.database, resource("alembic"))
 
@@ -138,6 +141,7 @@ class Broker:
             tidying(self.settings.database.url, utc_now),
             *self.revoking.background(),
             *self.streaming.background(),
+            *self.checkpoints_in_s3.background(),
         )
 
     def _read_entitlements(self) -> None:
@@ -229,6 +233,7 @@ class Broker:
             own_key_problem=self.revoking.key_problem,
             sealing_problem=self.sealing.problem,
             streaming_problem=self.streaming.problem,
+            checkpoints_problem=self.checkpoints_in_s3.problem,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,
@@ -349,6 +354,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
     """
     directory = directory_of(settings)
     database = Database(settings.database.url, connections=settings.listen.threads)
+    own_keys = own_signing_keys(settings)
     return Broker(
         settings=settings,
         database=database,
@@ -362,12 +368,13 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         revoking=Revoking(
             settings,
             database,
-            own_signing_keys(settings),
+            own_keys,
             directory,
             endpoints,
             lambda: accounts(settings),
             utc_now,
         ),
+        checkpoints_in_s3=CheckpointsInS3(settings, database, own_keys, endpoints, lambda: accounts(settings), utc_now),
     )
 
 

@@ -71,13 +71,14 @@ class Revoking:
         self._clock = clock
 
     def warn_at_start(self) -> None:
-        """Log why the revoker cannot be entered. People are served all the same: it is none of theirs."""
+        """Log why the broker's own roles cannot be entered. People are served all the same: it is none of theirs."""
         if (problem := self.key_problem()) is not None:
-            _log.error("sessions cannot be ended in AWS", problem=problem)
+            _log.error("the broker's own roles cannot be entered", problem=problem)
 
     def key_problem(self) -> str | None:
         """What has to be done about the key of the broker's own roles; None when there is nothing, or no such role."""
-        if self._signer is None:
+        own = self._settings.own_roles
+        if not (own.revoker or own.witness):
             return None
         try:
             return self._signer.problem()
@@ -102,15 +103,13 @@ class Revoking:
         return tuple(threads)
 
     @cached_property
-    def _signer(self) -> LateSigner | None:
-        if not self._settings.own_roles.revoker:
-            return None
+    def _signer(self) -> LateSigner:
         return LateSigner(self._keys.folder, self._settings.own_entity_id, self._clock)
 
     @cached_property
     def _in_aws(self) -> InAws | None:
         own, aws = self._settings.own_roles, self._settings.aws
-        if self._signer is None:
+        if not own.revoker:
             return None
         token_service = StsTokenService(
             self._endpoints,

@@ -66,10 +66,11 @@ class Sealing:
 
     def warn_at_start(self) -> None:
         """Log what makes the proof weaker than it could be."""
-        if not self._files():
+        if not self._files() and not self._settings.audit.checkpoint_bucket:
             _log.warning(
                 "checkpoints are in the database alone",
-                advice="whoever owns it can cut off the end of the audit unnoticed: set audit.checkpoint_file",
+                advice="whoever owns it can cut off the end of the audit unnoticed: set audit.checkpoint_file, better"
+                " audit.checkpoint_bucket as well",
             )
         try:
             dangers = self._seals.dangers()

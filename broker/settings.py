@@ -39,6 +39,7 @@ STDOUT: Final = "stdout"
 # SHA-256 in CSRF tokens and name hashes: a key as long as its output.
 _SHORTEST_SECRET_BYTES: Final = 32
 _SHORTEST_IDLE: Final = timedelta(minutes=5)
+_SHORTEST_CHECKPOINT_PACE: Final = timedelta(minutes=1)
 _SHORTEST_REVOKE_WITHIN: Final = timedelta(minutes=1)
 _SHORTEST_DEADLINE: Final = timedelta(seconds=2)
 _LONGEST_DEADLINE: Final = timedelta(minutes=2)
@@ -209,6 +210,21 @@ def _revoke_within(value: object) -> timedelta:
     duration = read_duration(value)
     if duration < _SHORTEST_REVOKE_WITHIN:
         raise ValueError("the directory is asked about everybody with a session: write at least 1m, or 0s for never")
+    return duration
+
+
+def _s3_folder(value: object) -> str:
+    text = _text(value)
+    # AWS S3 user guide, "Bucket naming rules"; the prefix is of characters that mean nothing in a policy.
+    if text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_.=-]+)*/?", text):
+        raise ValueError("write s3://bucket or s3://bucket/prefix, the prefix of letters, digits and ._=-/")
+    return text.rstrip("/") + "/" if text else ""
+
+
+def _checkpoint_pace(value: object) -> timedelta:
+    duration = read_duration(value)
+    if duration < _SHORTEST_CHECKPOINT_PACE:
+        raise ValueError("write at least 1m")
     return duration
 
 
@@ -451,6 +467,20 @@ class AuditSettings:
         "File that the checkpoints are appended to, outside the database; absent: they are in the database alone.",
         _path,
     )
+    checkpoint_bucket: str = setting(
+        "Where checkpoints go as objects that are never written over, outside the database and this machine: s3://bucket"
+        " or s3://bucket/prefix; absent: nowhere. Needs own_roles.witness and checkpoint_account.",
+        _s3_folder,
+        "",
+    )
+    checkpoint_account: str = setting(
+        "The account that own_roles.witness is in, by its name in the entitlements file.", _text, ""
+    )
+    checkpoint_every: timedelta = setting(
+        "One goes there so often, at least 1m; each time the role is entered is an issuance.",
+        _checkpoint_pace,
+        timedelta(minutes=15),
+    )
     archive_folder: Path | None = setting(
         "Folder of the archives (`broker audit archive`), which `broker audit verify` reads too; absent: named each"
         " time.",
@@ -526,6 +556,11 @@ class OwnRoleSettings:
         "Folder of its signing key, certificate and metadata (`broker keys new --for own-roles`).",
         _path,
         Path("own-role-keys"),
+    )
+    witness: str = setting(
+        "Role in audit.checkpoint_account that keeps checkpoints of the audit in S3, such as FederationBrokerWitness.",
+        _own_role,
+        "",
     )
     revoke_within: timedelta = setting(
         "Within this time after an account was disabled or deleted its sessions are revoked, at least 1m; 0s: they are"

@@ -575,3 +575,15 @@ def test_an_own_role_that_could_not_be_is_a_fault(name: str, value: str, message
     [fault] = faults(own_roles={name: value})
     assert fault.startswith(f"own_roles.{name}: ")
     assert message in fault
+
+
+def test_a_bucket_for_checkpoints_is_a_bucket_with_a_prefix_or_without() -> None:
+    assert read().audit.checkpoint_bucket == ""
+    for written in ("s3://corp-witness/audit/broker", "s3://corp-witness/audit/broker/"):
+        assert read(audit={"checkpoint_bucket": written}).audit.checkpoint_bucket == "s3://corp-witness/audit/broker/"
+    assert read(audit={"checkpoint_bucket": "s3://corp-witness"}).audit.checkpoint_bucket == "s3://corp-witness/"
+    for wrong in ("corp-witness", "https://corp-witness", "s3://Corp", "s3://corp-witness/*", "s3://corp-witness//x"):
+        with pytest.raises(SettingsInvalid, match=r"audit\.checkpoint_bucket: write s3://bucket"):
+            read(audit={"checkpoint_bucket": wrong})
+    with pytest.raises(SettingsInvalid, match=r"audit\.checkpoint_every: write at least 1m"):
+        read(audit={"checkpoint_every": "30s"})

@@ -208,7 +208,15 @@ class RolePoliciesScope:
     role_arns: tuple[str, ...]
 
 
-Scope = S3Scope | ManagedPolicyScope | WholeRoleScope | RolePoliciesScope
+@dataclass(frozen=True, slots=True)
+class CheckpointScope:
+    """The session may put and read objects below that prefix, and nothing else: an errand's."""
+
+    bucket: str
+    prefix: str
+
+
+Scope = S3Scope | ManagedPolicyScope | WholeRoleScope | RolePoliciesScope | CheckpointScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +467,8 @@ def authorize_errand(asked_by: Principal, own_role: Entitlement, now: datetime) 
         own_role: made from ``[own_roles]`` of the settings.
         now: aware, UTC.
     """
-    if own_role.uses != (Use.ERRAND,) or own_role.groups or not isinstance(own_role.scope, RolePoliciesScope):
+    is_errand = isinstance(own_role.scope, RolePoliciesScope | CheckpointScope)
+    if own_role.uses != (Use.ERRAND,) or own_role.groups or not is_errand:
         raise ValueError("an errand is done with a role of the broker's own, which nobody holds")
     return Grant(
         id=secrets.token_hex(16),

@@ -103,12 +103,12 @@ class ErrandRequest:
     Attributes:
         asked_by: the administrator who asked for it, or the broker itself.
         own_role: made from ``[own_roles]`` of the settings.
-        revocation_id: whose errand it is.
+        revocation_id: whose errand it is; None where it is about no revocation.
     """
 
     asked_by: Principal
     own_role: Entitlement
-    revocation_id: str
+    revocation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.core.entitlements import Grant, KmsKey, RolePoliciesScope, S3Location
+from broker.core.entitlements import CheckpointScope, Grant, KmsKey, RolePoliciesScope, S3Location
 from broker.core.errors import SessionPolicyTooLong
 from broker.core.partitions import PARTITIONS
 
@@ -90,6 +90,8 @@ def policy_for(grant: Grant) -> SessionPolicy | None:
     """
     if isinstance(grant.entitlement.scope, RolePoliciesScope):
         return _role_policies(grant.entitlement.scope)
+    if isinstance(grant.entitlement.scope, CheckpointScope):
+        return _checkpoints(grant.entitlement.scope, grant.entitlement.account.partition.name)
     if grant.locations is None:
         return None
     return compile_session_policy(grant.locations, grant.entitlement.account.partition.name)
@@ -135,6 +137,12 @@ def _role_policies(scope: RolePoliciesScope) -> SessionPolicy:
     # AWS service authorization reference, AWS IAM: the resource is the role; nothing tells its inline policies apart.
     actions = ["iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"]
     statement = _allow(actions, sorted(scope.role_arns))
+    return SessionPolicy(_minified({"Version": "2012-10-17", "Statement": [statement]}))
+
+
+def _checkpoints(scope: CheckpointScope, partition: str) -> SessionPolicy:
+    place = f"arn:{partition}:s3:::{escape(scope.bucket)}/{escape(scope.prefix)}*"
+    statement = _allow(["s3:GetObject", "s3:PutObject"], [place])
     return SessionPolicy(_minified({"Version": "2012-10-17", "Statement": [statement]}))
 
 

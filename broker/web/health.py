@@ -24,7 +24,7 @@ def ready() -> Response:
     An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
     a signing key that ends soon, or one that cannot take over from the one that signs, a key of the broker's own roles
     that cannot be used (people get what is theirs without it), and an audit that is not sealed or does not reach the
-    SIEM in time: events are safe, and their proof or their copy comes later.
+    SIEM or S3 in time: events are safe, and their proof or their copy comes later.
     """
     portal = current_portal()
     checks = portal.readiness()
@@ -63,6 +63,10 @@ def _warnings(portal: Portal) -> list[str]:
     if streaming is not None:
         logger().warning("audit not streamed in time", problem=streaming)
         found.append("audit-stream")
+    checkpoints = portal.checkpoints_problem()
+    if checkpoints is not None:
+        logger().warning("checkpoints not kept outside", problem=checkpoints)
+        found.append("checkpoints")
     if portal.clock_problem() is not None:
         found.append("clock")
     return found

@@ -44,6 +44,7 @@ class Portal:
         own_key_problem: what has to be done about the key of the broker's own roles; None when there is nothing.
         sealing_problem: why events of the audit are not sealed in time, None when they are.
         streaming_problem: why events of the audit do not reach the SIEM in time, None when they do or there is none.
+        checkpoints_problem: why checkpoints of the audit do not reach S3 in time, likewise.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
         has_duty: whether a person has it; may raise DirectoryUnavailable, and GroupNotResolved when the configured
@@ -74,6 +75,7 @@ class Portal:
     own_key_problem: Callable[[], str | None]
     sealing_problem: Callable[[], str | None]
     streaming_problem: Callable[[], str | None]
+    checkpoints_problem: Callable[[], str | None]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]

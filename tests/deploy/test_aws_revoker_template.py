@@ -95,3 +95,31 @@ def test_it_cannot_touch_itself_a_boundary_or_anything_else() -> None:
         "sts:AssumeRole",
     ):
         assert not allows(action, INSIDE, BOUNDARY), action
+
+
+def test_without_a_bucket_there_is_no_witness_and_with_one_it_puts_and_reads_below_the_prefix_alone() -> None:
+    assert "Witness" not in resources(GIVEN, "aws", REVOKER)
+    given = {**GIVEN, "CheckpointBucket": "corp-witness", "CheckpointPrefix": "audit/"}
+    witness = resources(given, "aws", REVOKER)["Witness"]
+    assert witness["RoleName"] == "FederationBrokerWitness"
+    [policy] = witness["Policies"]
+    rights = parse_policy(json.dumps(policy["PolicyDocument"]), Kind.IDENTITY)
+    inside, outside = "arn:aws:s3:::corp-witness/audit/1.json", "arn:aws:s3:::corp-witness/other/1.json"
+    nothing = RequestContext({})
+    for action in ("s3:PutObject", "s3:GetObject"):
+        assert rights.allows(action, inside, nothing)
+        assert not rights.allows(action, outside, nothing)
+    for action in (
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+        "s3:PutObjectRetention",
+        "s3:BypassGovernanceRetention",
+    ):
+        assert not rights.allows(action, inside, nothing)
+
+    trust = parse_policy(json.dumps(witness["AssumeRolePolicyDocument"]), Kind.TRUST)
+    provider = f"arn:aws:iam::{ACCOUNT}:saml-provider/federation-broker-own"
+    keys = {"saml:aud": "https://signin.aws.amazon.com/saml", "sts:sourceidentity": ITSELF.source_identity}
+    assert trusts(trust, ["sts:AssumeRoleWithSAML"], "Federated", [provider], RequestContext(keys))
+    somebody = keys | {"sts:sourceidentity": "A" * 26}
+    assert not trusts(trust, ["sts:AssumeRoleWithSAML"], "Federated", [provider], RequestContext(somebody))

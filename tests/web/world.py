@@ -253,6 +253,7 @@ class World:
                 "own_key_problem": lambda: self.own_key_problem,
                 "sealing_problem": lambda: None,
                 "streaming_problem": lambda: None,
+                "checkpoints_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
                 "revoking": self.revoking(own_roles=portal.pop("own_roles", True)),

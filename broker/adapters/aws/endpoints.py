@@ -22,6 +22,9 @@ class AwsEndpoints(Protocol):
     def iam(self, partition: Partition) -> str:
         """Address of IAM of that partition."""
 
+    def s3(self, partition: Partition, region: str) -> str:
+        """Address of S3 in that region."""
+
     def form_action_origins(self) -> tuple[str, ...]:
         """Where the console button may lead: Chromium applies a page's form-action to the redirects that follow."""
 
@@ -41,6 +44,10 @@ class PublicEndpoints:
     def iam(self, partition: Partition) -> str:
         """The partition's IAM."""
         return partition.iam_endpoint
+
+    def s3(self, partition: Partition, region: str) -> str:
+        """The regional endpoint."""
+        return f"https://s3.{region}.{partition.dns_suffix}"
 
     def form_action_origins(self) -> tuple[str, ...]:
         """Sign-in and console hosts of every partition, regional ones included."""
@@ -74,6 +81,10 @@ class LoopbackEndpoints:
 
     def iam(self, partition: Partition) -> str:  # noqa: ARG002 - as above
         """The stand-in's IAM, which is where its STS is."""
+        return self.sts_url
+
+    def s3(self, partition: Partition, region: str) -> str:  # noqa: ARG002 - as above
+        """The stand-in's S3, likewise."""
         return self.sts_url
 
     def form_action_origins(self) -> tuple[str, ...]:

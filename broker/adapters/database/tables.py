@@ -155,6 +155,15 @@ audit_archive: Final = Table(
     Column("archive_signature", LargeBinary),
 )
 
+# How far the places outside the database are that checkpoints go to. A remark for the readiness, and no proof.
+kept_checkpoint: Final = Table(
+    "kept_checkpoint",
+    metadata,
+    Column("place", ExactText, primary_key=True),
+    Column("position", _Position, nullable=False, autoincrement=False),
+    Column("kept_at", UtcTime, nullable=False),
+)
+
 # How far the stream to a SIEM got, and which process is sending.
 stream_cursor: Final = Table(
     "stream_cursor",

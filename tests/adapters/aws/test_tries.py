@@ -273,6 +273,9 @@ class RegionalEndpoints:
     def signin(self, partition: Partition) -> str:
         raise AssertionError(partition)
 
+    def s3(self, partition: Partition, region: str) -> str:
+        raise NotImplementedError
+
     def iam(self, partition: Partition) -> str:
         raise AssertionError(partition)
 
