@@ -525,8 +525,12 @@ class MemoryRevocations:
     def add_roles(self, revocation: Revocation, roles: Mapping[str, Denials], *, is_last: bool) -> None:
         self._check()
         for role, denials in roles.items():
-            part = RolePart(revocation, role, denials, None, 0, revocation.asked_at, None)
-            self.by_role.setdefault((revocation.id, role), part)
+            known = self.by_role.get((revocation.id, role))
+            together = merged(known.denials, denials) if known else denials
+            if known is None or together != known.denials:
+                tries = known.tries if known else 0
+                part = RolePart(revocation, role, together, None, tries, revocation.asked_at, None)
+                self.by_role[revocation.id, role] = part
         if is_last:
             self.planned.add(revocation.id)
 
@@ -559,7 +563,9 @@ class MemoryRevocations:
         return merged(*(part.denials for part in parts))
 
     def note_done(self, part: RolePart, now: datetime) -> None:
-        self._put(replace(part, done_at=now, tries=part.tries + 1, problem=None))
+        self._check()
+        if self.by_role[part.revocation.id, part.role].denials == part.denials:
+            self._put(replace(part, done_at=now, tries=part.tries + 1, problem=None))
 
     def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
         self._put(replace(part, tries=part.tries + 1, problem=problem, next_try_at=again_at))

@@ -248,7 +248,11 @@ def _redeem(
         _record(_with_refusal(facts, failure), EventKind.ISSUANCE_REJECTED, ports, reason=_reason(failure))
         raise
     # 9. Record the outcome; only then is anything handed over.
-    return exchange, _record(facts, EventKind.ISSUANCE_SUCCEEDED, ports)
+    recorded = _record(facts, EventKind.ISSUANCE_SUCCEEDED, ports)
+    # A revocation that was kept while that was written did not find this session among those that run.
+    if revocations is not None:
+        _refuse_revoked(grant, exchange, revocations, ports.clock())
+    return exchange, recorded
 
 
 def _refuse_revoked(grant: Grant, exchange: Exchange, revocations: Revocations, now: datetime) -> None:

@@ -427,7 +427,9 @@ class Revocations(Protocol):
         """Keep one; from then on nothing is issued that it reaches."""
 
     def add_roles(self, revocation: Revocation, roles: Mapping[str, Denials], *, is_last: bool) -> None:
-        """Note what has to be denied in AWS for it, by the ARN of the role; what is noted already stays.
+        """Note what has to be denied in AWS for it, by the ARN of the role.
+
+        What is noted already stays; a role that has to deny more than that is due again.
 
         Args:
             revocation: kept already.
@@ -459,7 +461,7 @@ class Revocations(Protocol):
         """
 
     def note_done(self, part: RolePart, now: datetime) -> None:
-        """Note that IAM has it."""
+        """Note that IAM has it; nothing happens when there is more to deny by now."""
 
     def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
         """Note why IAM has it not, and when it is tried again."""

@@ -334,8 +334,8 @@ def _is_revoked(session: AuditEvent, ports: RevokingPorts) -> bool:
 def _plan_roles(revocation: Revocation, ports: RevokingPorts) -> None:
     """Note in which roles something has to be denied.
 
-    An issuance that was past its last look at the revocations when this one was kept is recorded a little later. So the
-    audit is looked at again until nothing of the kind can be under way.
+    What an issuance records later is handed to nobody: it looks at the revocations once more after that. But STS has
+    issued it. So the audit is looked at again until nothing of the kind can be under way.
     """
     now = ports.clock()
     reached = [one for one in sessions_of(revocation.target, ports.audit, now) if revocation.reaches(one)]

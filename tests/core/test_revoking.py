@@ -378,6 +378,31 @@ def test_an_issuance_that_was_recorded_late_is_reached_all_the_same(revoking: Re
     assert list(revoking.role_policies.documents) == [ROLE]
 
 
+def test_one_more_person_in_a_role_that_was_told_already_is_not_forgotten(revoking: Revoking) -> None:
+    late = replace(revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0], id="f" * 32, grant_id="f" * 32, session_name="ken")
+    revoking.revoke(RevocationKind.ENTITLEMENT, "home")
+    assert carry_out(revoking.ports) == 1
+    revoking.outside.audit.events.append(late)
+    assert carry_out(revoking.ports) == 1
+
+    denied = read_policy(revoking.role_policies.documents[ROLE])
+    assert {subject.name for subject in denied} == {"hanako", "ken"}
+
+
+def test_what_was_revoked_while_its_outcome_was_written_is_not_handed_over(revoking: Revoking) -> None:
+    append = revoking.outside.audit.append
+
+    def slowly(event: AuditEvent) -> None:
+        if event.kind is EventKind.ISSUANCE_SUCCEEDED:
+            # Kept, and its sessions looked for, before this one is there to be found.
+            revoking.revoke()
+        append(event)
+
+    revoking.outside.audit.append = slowly  # type: ignore[method-assign]  # the moment in between
+    with pytest.raises(SessionsRevoked):
+        revoking.issue("reports")
+
+
 def test_after_a_while_nobody_looks_again_where_the_sessions_run(revoking: Revoking) -> None:
     revoking.revoke()
     carry_out(revoking.ports)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.adapters.database.engine import Database
@@ -65,28 +65,14 @@ class SqlRevocations:
             connection.execute(insert(revocation).values(values))
 
     def add_roles(self, added: Revocation, roles: Mapping[str, Denials], *, is_last: bool) -> None:
-        """Note what has to be denied for it; what is noted already stays.
+        """Note what has to be denied for it; a role that has to deny more than is noted already is due again.
 
         Raises:
             SessionsUnavailable: no answer.
         """
-        rows = [
-            {
-                "revocation_id": added.id,
-                "role": role,
-                "denials": _written(denials),
-                "reaches_until": max(denials.values()) + COVERED_FOR,
-                "done_at": None,
-                "tries": 0,
-                "next_try_at": added.asked_at,
-                "problem": None,
-            }
-            for role, denials in sorted(roles.items())
-        ]
         with self._database.transaction(SessionsUnavailable) as connection:
-            insert_of = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            if rows:
-                connection.execute(insert_of(revocation_role).values(rows).on_conflict_do_nothing())
+            for role, denials in sorted(roles.items()):
+                _add_role(connection, added, role, denials)
             if is_last:
                 connection.execute(update(revocation).where(_KEPT.id == added.id).values(planned=True))
 
@@ -152,12 +138,12 @@ class SqlRevocations:
         return merged(*map(_read, documents))
 
     def note_done(self, part: RolePart, now: datetime) -> None:
-        """Note that IAM has it.
+        """Note that IAM has it; nothing happens when there is more to deny by now.
 
         Raises:
             SessionsUnavailable: no answer.
         """
-        self._note(part, done_at=now, problem=None)
+        self._note(part, _PART.denials == _written(part.denials), done_at=now, problem=None)
 
     def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
         """Note why IAM has it not, and when it is tried again.
@@ -214,9 +200,10 @@ class SqlRevocations:
         with self._database.writing(SessionsUnavailable) as connection:
             connection.execute(update(claim).where(claim.c.work == work).values(until=now))
 
-    def _note(self, part: RolePart, **values: object) -> None:
+    def _note(self, part: RolePart, *conditions: ColumnElement[bool], **values: object) -> None:
+        changed = update(revocation_role).where(*_is(part), *conditions)
         with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(update(revocation_role).where(*_is(part)).values(tries=_PART.tries + 1, **values))
+            connection.execute(changed.values(tries=_PART.tries + 1, **values))
 
     def _revocations(self, statement: Select[Any]) -> Sequence[Revocation]:
         with self._database.reading(SessionsUnavailable) as connection:
@@ -226,6 +213,26 @@ class SqlRevocations:
         with self._database.reading(SessionsUnavailable) as connection:
             rows = connection.execute(statement).all()
         return tuple(_part(row) for row in rows)
+
+
+def _add_role(connection: Connection, added: Revocation, role: str, denials: Denials) -> None:
+    insert_of = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    row = insert_of(revocation_role).values(
+        revocation_id=added.id, role=role, tries=0, next_try_at=added.asked_at, **_to_deny(denials)
+    )
+    if connection.execute(row.on_conflict_do_nothing().returning(_PART.role)).first() is not None:
+        return
+    of_role = (_PART.revocation_id == added.id, _PART.role == role)
+    known = connection.execute(select(_PART.denials).where(*of_role).with_for_update()).scalar_one()
+    together = merged(_read(known), denials)
+    if together != _read(known):
+        again = update(revocation_role).where(*of_role)
+        connection.execute(again.values(next_try_at=added.asked_at, **_to_deny(together)))
+
+
+def _to_deny(denials: Denials) -> dict[str, Any]:
+    until = max(denials.values()) + COVERED_FOR
+    return {"denials": _written(denials), "reaches_until": until, "done_at": None, "problem": None}
 
 
 def _is(part: RolePart) -> tuple[Any, Any]:

@@ -68,7 +68,7 @@ def test_what_has_to_be_denied_is_noted_once_and_looked_for_until_it_is_known_fo
     kept.add_roles(one, {ROLE: HERS}, is_last=False)
     assert list(kept.unplanned()) == [one]
     kept.note_done(kept.parts("one")[0], NOON)
-    kept.add_roles(one, {ROLE: {WHOLE_ROLE: NOON}, OTHER: HERS}, is_last=True)
+    kept.add_roles(one, {ROLE: HERS, OTHER: HERS}, is_last=True)
     kept.add_roles(one, {}, is_last=True)
 
     assert list(kept.unplanned()) == []
@@ -77,6 +77,23 @@ def test_what_has_to_be_denied_is_noted_once_and_looked_for_until_it_is_known_fo
         OTHER: (HERS, None),
     }
     assert kept.parts("another") in ([], ())
+
+
+def test_a_role_that_has_more_to_deny_than_it_was_told_is_due_again(kept: Revocations) -> None:
+    one = revocation()
+    kept.add(one)
+    kept.add_roles(one, {ROLE: HERS}, is_last=False)
+    [told] = kept.due(NOON, limit=10)
+    kept.add_roles(one, {ROLE: {WHOLE_ROLE: NOON + timedelta(minutes=1)}}, is_last=False)
+    # Whoever has just told IAM of the first does not know of the second.
+    kept.note_done(told, NOON)
+
+    [again] = kept.due(NOON, limit=10)
+    assert again.denials == {**HERS, WHOLE_ROLE: NOON + timedelta(minutes=1)}
+    kept.note_done(again, NOON)
+    assert list(kept.due(NOON + COVERED_FOR, limit=10)) == []
+    kept.add_roles(one, {ROLE: HERS}, is_last=True)
+    assert list(kept.due(NOON, limit=10)) == []
 
 
 def test_a_part_is_due_until_it_is_done_and_again_when_it_is_over(kept: Revocations) -> None:
