@@ -38,6 +38,7 @@ from broker.core.errors import (
     NewPasswordUsedBefore,
     NotSignedIn,
     PrincipalGone,
+    RolePolicyTooLong,
     SecondFactorCause,
     SecondFactorRejected,
     SessionsUnavailable,
@@ -45,7 +46,7 @@ from broker.core.errors import (
 from broker.core.login import PASSWORD_RUN_OUT
 from broker.core.ports import Candidate, Clock, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
-from broker.core.revocation import Denials, Revocation, RolePart, merged
+from broker.core.revocation import LONGEST_INLINE_POLICIES, Denials, Revocation, RolePart, merged
 from broker.core.second_factor import (
     MOST_FACTORS,
     NO_GRACE,
@@ -603,8 +604,9 @@ class MemoryRevocations:
 
 @dataclass
 class MemoryRolePolicies:
-    """``refuses`` has what is raised, by the ARN of the role."""
+    """``refuses`` has what is raised, by the ARN of the role; ``room`` is what their other policies leave."""
 
+    room: int = LONGEST_INLINE_POLICIES
     documents: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, BrokerError] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -615,6 +617,8 @@ class MemoryRolePolicies:
 
     def write(self, exchange: Exchange, role: str, document: str) -> None:
         self._called("write", role, exchange)
+        if len(document) > self.room:
+            raise RolePolicyTooLong(None, LONGEST_INLINE_POLICIES)
         self.documents[role] = document
 
     def delete(self, exchange: Exchange, role: str) -> None:

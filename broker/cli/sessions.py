@@ -22,9 +22,16 @@ from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.audit import AuditEvent, canonical_time
 from broker.core.audit_search import AuditFilter
-from broker.core.errors import Fault, RolePolicyTooLong, SettingsInvalid
+from broker.core.errors import Fault, SettingsInvalid
 from broker.core.live_sessions import began_at, ends_at, every_running_session
-from broker.core.revocation import POLICY_NAME, Asker, Denials, RevocationKind, RolePart, write_policy
+from broker.core.revocation import (
+    LONGEST_INLINE_POLICIES,
+    POLICY_NAME,
+    Asker,
+    RevocationKind,
+    RolePart,
+    write_policy,
+)
 from broker.core.revoking import Plan, RevokingPorts, ended_among, find_target, plan_revocation, revoke
 from broker.resources import resource
 from broker.revoking import ports_without_aws
@@ -134,8 +141,8 @@ def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
     if plan.others:
         count = len(plan.others)
         click.echo(
-            f"{count} other session{'' if count == 1 else 's'} of the same roles and people would end too: all that AWS"
-            " knows of a session is its role, its person and when it began:"
+            f"{count} other session{'' if count == 1 else 's'} of the same roles would end too: all that AWS knows of a"
+            " session is its role, its person and when it began:"
         )
         _echo_table(plan.others, frozenset())
     if plan.portal_of is not None:
@@ -145,23 +152,20 @@ def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
             "own_roles.revoker is not set, so AWS is not told: these sessions go on until their end. To end them by"
             f" hand, put this as the inline policy {POLICY_NAME} on each role:"
         )
-    for role, denials in sorted(plan.roles.items()):
+    for role in sorted(plan.roles):
         click.echo(f"{role} denies whatever of that began before {plan.before:{_TO_THE_SECOND}}")
+        policy = write_policy(plan.policies[role])
+        click.echo(f"  {len(policy)} of the {LONGEST_INLINE_POLICIES} characters of its inline policies would be ours")
+        if role in plan.coarse:
+            click.echo("  that is for all of those together: each one's own moment would be too long")
         if whole:
-            click.echo(f"  {_policy(denials)}")
+            click.echo(f"  {policy}")
 
     if plan.console_links_until is not None:
         click.echo(
             "The AWS console was opened shortly before, and its sign-in address can be used for a while: whoever did"
             f" gets no new session of that role before {plan.console_links_until:{_TO_THE_SECOND}}."
         )
-
-
-def _policy(denials: Denials) -> str:
-    try:
-        return write_policy(denials)
-    except RolePolicyTooLong as error:
-        return str(error)
 
 
 def _wait(revocation_id: str, ports: RevokingPorts) -> bool:

@@ -780,9 +780,8 @@ class RolePolicyTooLong(RolePolicyNotWritten):
     def __init__(self, characters: int | None, limit: int) -> None:
         ours = "with those that it has" if characters is None else f"ours alone has {characters} characters, and"
         super().__init__(
-            f"the role's inline policies would be too long: {ours} IAM takes {limit} characters in all. Revoke the"
-            " sessions of the whole account instead, which takes one short statement, or make the role's other policies"
-            " managed ones"
+            f"the role's inline policies would be too long: {ours} IAM takes {limit} characters in all. Make the role's"
+            " other policies managed ones"
         )
         self.characters = characters
         self.limit = limit

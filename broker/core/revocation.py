@@ -168,6 +168,35 @@ def write_policy(denials: Denials) -> str:
     return document
 
 
+def coarser(denials: Denials) -> Iterator[Denials]:
+    """The denials as they are, and then in ever fewer characters, each denying everything that the one before does.
+
+    First all people share the latest moment of any of them, and all session names; then the whole role has it.
+    """
+    yield denials
+    latest = {kind: max(moments) for kind, moments in _moments(denials).items()}
+    yield {subject: latest[subject.kind] for subject in denials}
+    yield {WHOLE_ROLE: max(denials.values())}
+
+
+def fitting(denials: Denials) -> Denials:
+    """Those that one policy holds: as they are, or the first of the coarser ones."""
+    for one in coarser(denials):
+        try:
+            write_policy(one)
+        except RolePolicyTooLong:
+            continue
+        return one
+    raise AssertionError("one statement for the whole role is short")
+
+
+def _moments(denials: Denials) -> Mapping[SubjectKind, list[datetime]]:
+    found: dict[SubjectKind, list[datetime]] = defaultdict(list)
+    for subject, before in denials.items():
+        found[subject.kind].append(before)
+    return found
+
+
 def _statement(number: int, kind: SubjectKind, names: Sequence[str], before: datetime) -> dict[str, Any]:
     condition: dict[str, Any] = {"DateLessThan": {"aws:TokenIssueTime": before.strftime(_MOMENT)}}
     if kind is SubjectKind.PERSON:
@@ -376,6 +405,11 @@ class RolePart:
     def account(self) -> str:
         """Twelve digits."""
         return account_of(self.role)
+
+    @property
+    def is_whole_role(self) -> bool:
+        """Whether everybody's sessions of the role are denied."""
+        return WHOLE_ROLE in self.denials
 
     def reaches_nothing_at(self, now: datetime) -> bool:
         """Whether no session that it reaches can live any more."""

@@ -17,7 +17,14 @@ from broker.core.audit import AuditEvent, EventKind, Origin, new_event_id, print
 from broker.core.audit_search import AuditFilter
 from broker.core.credentials import Exchange
 from broker.core.entitlements import Account
-from broker.core.errors import BrokerError, Fault, NothingToRevoke, RolePolicyRefused, SettingsInvalid
+from broker.core.errors import (
+    BrokerError,
+    Fault,
+    NothingToRevoke,
+    RolePolicyRefused,
+    RolePolicyTooLong,
+    SettingsInvalid,
+)
 from broker.core.issuance import ErrandPorts, ErrandRequest, enter_own_role
 from broker.core.live_sessions import began_at, every_running_session
 from broker.core.own_roles import OwnRoles
@@ -25,6 +32,7 @@ from broker.core.ports import AuditLog, Clock, Revocations, RolePolicies, Sessio
 from broker.core.revocation import (
     BY_ITSELF,
     COVERED_FOR,
+    WHOLE_ROLE,
     Asker,
     Denials,
     Revocation,
@@ -32,8 +40,10 @@ from broker.core.revocation import (
     RolePart,
     Target,
     account_of,
+    coarser,
     denials_of,
     denies,
+    fitting,
     merged,
     moment_of,
     pruned,
@@ -55,6 +65,10 @@ _UNDER_WAY: Final = timedelta(minutes=3)
 # The session policy of an errand names its roles, and STS takes 2,048 characters; the actions take 150.
 _MOST_CHARACTERS_OF_ROLES: Final = 1_700
 _MOST_LOOKED_THROUGH: Final = 200
+_COARSER: Final = (
+    "the role's inline policies would be too long with every person's own moment, so sessions of others of this role"
+    " that began before it were ended as well"
+)
 # Others who write the same policy at the same time put an end to it after a few rounds, or somebody else writes it too.
 _MOST_ROUNDS: Final = 5
 
@@ -94,7 +108,9 @@ class Plan:
         others: those that run, are not meant and would end too, since AWS cannot tell them apart: all that it knows of
             a session is its role, its person and when it began.
         before: they began earlier.
-        roles: what would be denied in AWS, by the ARN of the role.
+        roles: what would be denied in AWS for it, by the ARN of the role.
+        policies: all that these roles would deny then; more than that where it is too much for one policy.
+        coarse: the roles where it is.
         portal_of: the immutable id of the person who would be signed out of the portal; None for nobody.
     """
 
@@ -103,6 +119,8 @@ class Plan:
     others: tuple[AuditEvent, ...]
     before: datetime
     roles: Mapping[str, Denials]
+    policies: Mapping[str, Denials]
+    coarse: frozenset[str]
     portal_of: str | None
 
     @property
@@ -179,21 +197,29 @@ def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
 
     Raises:
         AuditUnavailable: no answer.
+        SessionsUnavailable: likewise.
     """
     now = ports.clock()
     sessions = tuple(sessions_of(target, ports.audit, now))
     before = moment_of(now, map(began_at, sessions))
     roles = denials_of(target, sessions, now)
-    others = tuple(_others_denied(target, roles, ports.audit, now))
-    return Plan(target, sessions, others, before, roles, target.principal_id)
+    present = {role: pruned(ports.revocations.denials_of(role), now) for role in roles}
+    wanted = {role: merged(present[role], roles[role]) for role in roles}
+    policies = {role: fitting(denials) for role, denials in wanted.items()}
+    others = tuple(
+        session
+        for session in _sessions_with(policies, ports.audit, now)
+        if not target.means(session) and not denies(present[session.role or ""], session)
+    )
+    coarse = frozenset(role for role in roles if policies[role] != wanted[role])
+    return Plan(target, sessions, others, before, roles, policies, coarse, target.principal_id)
 
 
-def _others_denied(
-    target: Target, roles: Mapping[str, Denials], audit: AuditLog, now: datetime
-) -> Iterator[AuditEvent]:
-    for account in sorted({account_of(role) for role in roles}):
+def _sessions_with(policies: Mapping[str, Denials], audit: AuditLog, now: datetime) -> Iterator[AuditEvent]:
+    """The sessions that run and that these roles would deny."""
+    for account in sorted({account_of(role) for role in policies}):
         for session in every_running_session(audit, AuditFilter(account=account), now):
-            if denies(roles.get(session.role or "", {}), session) and not target.means(session):
+            if denies(policies.get(session.role or "", {}), session):
                 yield session
 
 
@@ -388,26 +414,30 @@ def _carry_out_errand(account: str, parts: Sequence[RolePart], ports: RevokingPo
 
 def _carry_out_part(part: RolePart, exchange: Exchange, ports: RevokingPorts, in_aws: InAws) -> int:
     try:
-        _bring_up_to_date(part.role, exchange, ports, in_aws)
+        told = _bring_up_to_date(part, exchange, ports, in_aws)
     except BrokerError as failure:
         _note_failed(part, failure, ports)
         return 0
-    ends = part.reaches_nothing_at(ports.clock())
+    ends = told.reaches_nothing_at(ports.clock())
     kind = EventKind.REVOCATION_PRUNED if ends else EventKind.REVOCATION_SUCCEEDED
-    _record(ports, _facts_of_part(part), kind)
+    _record(ports, _facts_of_part(part), kind, reason=None if told == part else _COARSER)
     if ends:
         ports.revocations.remove(part)
     else:
-        ports.revocations.note_done(part, ports.clock())
+        ports.revocations.note_done(told, ports.clock())
     return 1
 
 
-def _bring_up_to_date(role: str, exchange: Exchange, ports: RevokingPorts, in_aws: InAws) -> None:
+def _bring_up_to_date(part: RolePart, exchange: Exchange, ports: RevokingPorts, in_aws: InAws) -> RolePart:
     """Let the role deny what it denies already and what all revocations say; nothing that lives is let go.
 
     Another worker, whose claim ran out while it stood still, could put an older policy in place of ours. It looks at
     the revocations again after it has written, as we do, and finds ours among them.
+
+    Returns:
+        the part, with whatever more was denied for want of room.
     """
+    role = part.role
     for _ in range(_MOST_ROUNDS):
         wanted = ports.revocations.denials_of(role)
         document = in_aws.role_policies.read(exchange, role)
@@ -416,11 +446,28 @@ def _bring_up_to_date(role: str, exchange: Exchange, ports: RevokingPorts, in_aw
         if not denials:
             if document is not None:
                 in_aws.role_policies.delete(exchange, role)
-        elif document is None or write_policy(denials) != write_policy(present):
-            in_aws.role_policies.write(exchange, role, write_policy(denials))
+        elif document is None or write_policy(present) != write_policy(fitting(denials)):
+            for one in coarser(denials):
+                if one != denials:
+                    # Kept before it is written: nobody is given a session that it denies.
+                    ports.revocations.add_roles(part.revocation, {role: one}, is_last=False)
+                    part, wanted = replace(part, denials=merged(part.denials, one)), merged(wanted, one)
+                if _is_written(one, role, exchange, in_aws, is_last=set(one) == {WHOLE_ROLE}):
+                    break
         if ports.revocations.denials_of(role) == wanted:
-            return
+            return part
     raise RolePolicyRefused("Changing", "revocations of this role keep coming")
+
+
+def _is_written(denials: Denials, role: str, exchange: Exchange, in_aws: InAws, *, is_last: bool) -> bool:
+    """Write it; False where it is too long and there is something shorter."""
+    try:
+        in_aws.role_policies.write(exchange, role, write_policy(denials))
+    except RolePolicyTooLong:
+        if is_last:
+            raise
+        return False
+    return True
 
 
 def _note_failed(part: RolePart, failure: BrokerError, ports: RevokingPorts) -> None:

@@ -11,9 +11,18 @@ from flask import Blueprint, make_response, redirect, render_template, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from broker.core.errors import BrokerError, NothingToRevoke, RolePolicyTooLong
-from broker.core.revocation import Asker, Denials, Revocation, RevocationKind, RolePart, Target, role_name, write_policy
-from broker.core.revoking import LONGEST_PURPOSE, carry_out, find_target, plan_revocation, revoke
+from broker.core.errors import BrokerError, NothingToRevoke
+from broker.core.revocation import (
+    LONGEST_INLINE_POLICIES,
+    Asker,
+    Revocation,
+    RevocationKind,
+    RolePart,
+    Target,
+    role_name,
+    write_policy,
+)
+from broker.core.revoking import LONGEST_PURPOSE, Plan, carry_out, find_target, plan_revocation, revoke
 from broker.web import access
 from broker.web.errors import log_error
 from broker.web.portal import current_portal
@@ -36,11 +45,15 @@ class ShownDenials:
     """What one role would deny.
 
     Attributes:
-        policy: as AWS gets it, to read; None where it would be longer than AWS takes.
+        policy: as AWS gets it, to read.
+        characters: of it, as AWS counts.
+        coarse: whether it denies more than it should for want of room.
     """
 
     role: str
-    policy: str | None
+    policy: str
+    characters: int
+    coarse: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,8 @@ def ask() -> str:
         more=max(0, len(plan.sessions) - _SESSIONS_SHOWN),
         others=[shown_session(event, names) for event in plan.others[:_SESSIONS_SHOWN]],
         more_others=max(0, len(plan.others) - _SESSIONS_SHOWN),
-        roles=[_shown(role, denials) for role, denials in sorted(plan.roles.items())],
+        roles=[_shown(role, plan) for role in sorted(plan.roles)],
+        most_characters=LONGEST_INLINE_POLICIES,
         reaches_aws=portal.revoking.in_aws is not None,
         longest_purpose=LONGEST_PURPOSE,
     )
@@ -142,8 +156,6 @@ def _target(fields: MultiDict[str, str]) -> Target:
     raise NothingToRevoke
 
 
-def _shown(role: str, denials: Denials) -> ShownDenials:
-    try:
-        return ShownDenials(role, json.dumps(json.loads(write_policy(denials)), indent=2))
-    except RolePolicyTooLong:
-        return ShownDenials(role, None)
+def _shown(role: str, plan: Plan) -> ShownDenials:
+    policy = write_policy(plan.policies[role])
+    return ShownDenials(role, json.dumps(json.loads(policy), indent=2), len(policy), role in plan.coarse)

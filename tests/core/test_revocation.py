@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -27,8 +28,10 @@ from broker.core.revocation import (
     Subject,
     SubjectKind,
     Target,
+    coarser,
     covers,
     denials_of,
+    fitting,
     merged,
     moment_of,
     pruned,
@@ -259,6 +262,31 @@ def test_a_policy_that_iam_would_not_take_is_refused_with_its_length() -> None:
     with pytest.raises(RolePolicyTooLong, match=r"ours alone has 1\d{4} characters, and IAM takes 10240") as refused:
         write_policy(each)
     assert refused.value.limit == LONGEST_INLINE_POLICIES
+
+
+@given(DENIALS.filter(bool), SESSIONS)
+def test_each_coarser_form_denies_whatever_the_one_before_does(denials: Denials, session: Session) -> None:
+    forms = list(coarser(denials))
+
+    assert forms[0] == denials
+    assert set(forms[-1]) == {WHOLE_ROLE}
+    for finer, one in pairwise(forms):
+        assert covers(one, finer)
+        if denied(finer, session):
+            assert denied(one, session)
+
+
+def test_many_at_different_moments_fit_all_the_same() -> None:
+    for count, kinds in ((80, {SubjectKind.PERSON}), (2_000, {SubjectKind.ROLE})):
+        each = {
+            Subject(SubjectKind.PERSON, principal_id(number)): NOON + timedelta(seconds=number)
+            for number in range(count)
+        }
+        fit = fitting(each)
+        assert {subject.kind for subject in fit} == kinds
+        assert set(fit.values()) == {NOON + timedelta(seconds=count - 1)}
+        assert len(write_policy(fit)) <= LONGEST_INLINE_POLICIES
+    assert fitting({WHOLE_ROLE: NOON}) == {WHOLE_ROLE: NOON}
 
 
 def test_one_statement_for_the_whole_role_takes_the_place_of_those_it_covers() -> None:

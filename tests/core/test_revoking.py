@@ -18,6 +18,7 @@ from broker.core.errors import (
     NothingToRevoke,
     RolePolicyForeign,
     RolePolicyRefused,
+    RolePolicyTooLong,
     SessionsRevoked,
     SessionsUnavailable,
     SettingsInvalid,
@@ -30,6 +31,7 @@ from broker.core.revocation import (
     CLOCKS_DIFFER,
     COVERED_FOR,
     ITSELF,
+    LONGEST_INLINE_POLICIES,
     WHOLE_ROLE,
     Asker,
     Revocation,
@@ -450,6 +452,64 @@ def test_a_role_that_cannot_be_changed_is_reported_tried_again_and_keeps_no_othe
     assert carry_out(revoking.ports) == 1
     assert set(revoking.role_policies.documents) == {ROLE, OTHER_ROLE}
     assert all(part.done_at for part in revoking.outside.revocations.by_role.values())
+
+
+def test_where_a_role_has_too_little_room_the_whole_role_is_denied_and_that_is_recorded(revoking: Revoking) -> None:
+    others = replace(
+        revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0], id="f" * 32, grant_id="f" * 32, principal_id=principal_id(9),
+        source_identity=principal_id(9), session_name="ken",
+    )  # fmt: skip
+    revoking.outside.audit.events.append(others)
+    revoking.role_policies.room = 200
+    revoking.revoke()
+    assert carry_out(revoking.ports) == 1
+
+    assert set(read_policy(revoking.role_policies.documents[ROLE])) == {WHOLE_ROLE}
+    [done] = revoking.events(EventKind.REVOCATION_SUCCEEDED)
+    assert "sessions of others" in (done.reason or "")
+    ended = ended_among(revoking.events(EventKind.ISSUANCE_SUCCEEDED), revoking.outside.revocations)
+    assert others.id in ended
+    assert carry_out(revoking.ports) == 0
+    # And kept until nothing of that can live, like everything else.
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    carry_out(revoking.ports)
+    assert revoking.role_policies.documents == {}
+
+
+def test_a_role_without_any_room_is_reported_and_keeps_no_other_back() -> None:
+    revoking = failing(OTHER_ROLE, RolePolicyTooLong(None, LONGEST_INLINE_POLICIES))
+    assert carry_out(revoking.ports) == 1
+
+    [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
+    assert rejected.role == OTHER_ROLE
+    assert "managed ones" in (rejected.reason or "")
+    assert ROLE in revoking.role_policies.documents
+
+
+def test_the_latest_of_one_person_takes_the_place_of_those_before(revoking: Revoking) -> None:
+    lengths = []
+    for _ in range(5):
+        revoking.revoke()
+        carry_out(revoking.ports)
+        lengths.append(len(revoking.role_policies.documents[ROLE]))
+        revoking.pass_time(minutes=1)
+        revoking.issue()
+        revoking.pass_time(minutes=1)
+    assert len(set(lengths)) == 1
+
+
+def test_a_dry_run_says_whom_else_it_would_hit_for_want_of_room(revoking: Revoking) -> None:
+    [hers] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    crowd = [
+        replace(hers, id=f"{n:032x}", grant_id=f"{n:032x}", session_name=f"somebody-{n:055}") for n in range(200)
+    ]  # fmt: skip
+    bystander = replace(hers, id="e" * 32, grant_id="e" * 32, session_name="ken", entitlement="same-role")
+    revoking.outside.audit.events += [*crowd, bystander]
+    plan = plan_revocation(revoking.target(RevocationKind.ENTITLEMENT, "home"), revoking.ports)
+
+    assert plan.coarse == {ROLE}
+    assert set(plan.policies[ROLE]) == {WHOLE_ROLE}
+    assert [session.session_name for session in plan.others] == ["ken"]
 
 
 def test_the_pauses_between_tries_grow_to_a_quarter_of_an_hour() -> None:

@@ -153,6 +153,15 @@ def test_a_role_that_aws_does_not_change_is_shown_with_its_reason_and_the_next_t
     assert "Tried again at" in page
 
 
+def test_a_role_without_room_for_one_person_says_that_everybodys_sessions_ended(ada: Browser, world: World) -> None:
+    world.role_policies.room = 200
+    ada.post("/admin/sessions/end", {"person": "ken"})
+    page = ada.get("/admin/sessions/revocations").text
+    assert page.count("everybody's sessions of the role") == 3
+    ada.post("/admin/sessions/end", {"account": "111122223333"})
+    assert ada.get("/admin/sessions/revocations").text.count("everybody's sessions of the role") == 3
+
+
 def test_when_the_record_fails_after_it_is_kept_the_workers_go_on(ada: Browser, world: World) -> None:
     token = ada.form_token()
     world.token_service.fails = TokenServiceUnavailable("no answer from STS")
@@ -191,5 +200,6 @@ def test_more_than_a_role_takes_is_said_before(ada: Browser, world: World) -> No
         for number in range(200)
     )
     page = ada.get("/admin/sessions/revoke?entitlement=home").text
-    assert "These are too many for one role" in page
+    assert "would be too long for the policies of one role" in page
+    assert "of the 10240 characters" in page
     assert "and 182 more" in page
