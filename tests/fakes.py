@@ -385,6 +385,7 @@ def _matches(event: AuditEvent, which: AuditFilter) -> bool:
             or _has_part(event.principal_username, which.person)
             or which.person == event.principal_id
         )
+        and (which.username is None or (event.principal_username or "").casefold() == which.username.casefold())
         and (which.outcome is None or event.kind in which.outcome.kinds)
         and (which.bucket is None or which.bucket in buckets_of(event.session_policy))
         and (which.source is None or _is_within(event.source_address, which))

@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -21,7 +23,7 @@ from broker.adapters.database.revocations import SqlRevocations
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.audit import AuditEvent, canonical_time
-from broker.core.audit_search import AuditFilter
+from broker.core.audit_search import AuditFilter, Network
 from broker.core.errors import Fault, SettingsInvalid
 from broker.core.live_sessions import began_at, ends_at, every_running_session
 from broker.core.revocation import (
@@ -43,6 +45,28 @@ _LOOK_EVERY_SECONDS: Final = 0.5
 _TO_THE_SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
+class _Network(click.ParamType[Network]):
+    name = "network"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Network:
+        """Read it, or end with how it is used."""
+        try:
+            return ip_network(value, strict=False)
+        except ValueError:
+            self.fail("write an address or a network, like 192.0.2.0/24", param, ctx)
+
+
+class _Time(click.DateTime):
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it as UTC, or end with how it is used."""
+        moment: datetime = super().convert(value, param, ctx)
+        return moment.replace(tzinfo=UTC)
+
+
+_a_network = _Network()
+_a_time = _Time(["%Y-%m-%d", _TO_THE_SECOND])
+
+
 @click.group()
 def sessions() -> None:
     """The AWS sessions that run."""
@@ -53,19 +77,19 @@ def sessions() -> None:
 @click.option("--entitlement", help="Its id.")
 @click.option("--account", help="Twelve digits.")
 @click.option("--bucket", help="Named by the session policy; sessions of a whole role name none.")
+@click.option("--source", type=_a_network, help="Address or network that they were asked for from.")
+@click.option("--since", type=_a_time, help="Issued from this day or moment on (UTC).")
+@click.option("--until", type=_a_time, help="Issued before this day or moment (UTC).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @with_settings
 @reporting
 def sessions_list(
-    person: str | None,
-    entitlement: str | None,
-    account: str | None,
-    bucket: str | None,
     as_json: bool,  # noqa: FBT001 - click passes it by name
     settings_file: Path | None,
+    **filters: Any,
 ) -> None:
     """List the AWS sessions that were issued and have not ended, the latest first."""
-    which = AuditFilter(person=person, entitlement=entitlement, account=account, bucket=bucket)
+    which = AuditFilter(**filters)
     with database_of(load_settings(settings_path(settings_file))) as database:
         found = tuple(every_running_session(SqlAuditLog(database), which, utc_now()))
         ended = ended_among(found, SqlRevocations(database))

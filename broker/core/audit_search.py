@@ -73,6 +73,7 @@ class AuditFilter:
 
     Attributes:
         person: part of a username (any case), or a whole immutable id.
+        username: a whole username (any case).
         principal_id: the immutable id, and nothing else.
         bucket: named by the session policy. Sessions of a whole role or of managed policies name none.
         source: an address or a network.
@@ -85,6 +86,7 @@ class AuditFilter:
     """
 
     person: str | None = None
+    username: str | None = None
     principal_id: str | None = None
     kind: EventKind | None = None
     outcome: Outcome | None = None

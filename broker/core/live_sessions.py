@@ -36,15 +36,15 @@ def running(which: AuditFilter, now: datetime) -> AuditFilter:
     """The same question, of sessions that run. It looks back no further than a session can last.
 
     Args:
-        which: its kind, outcome and times do not count.
+        which: its kind and outcome do not count; its times are those between which sessions were issued.
         now: aware, UTC.
     """
+    earliest = now - LONGEST_SESSION - _CLOCKS_DIFFER - CONSOLE_BEGINS_WITHIN
     return replace(
         which,
         kind=EventKind.ISSUANCE_SUCCEEDED,
         outcome=None,
-        since=now - LONGEST_SESSION - _CLOCKS_DIFFER - CONSOLE_BEGINS_WITHIN,
-        until=None,
+        since=earliest if which.since is None else max(which.since, earliest),
         # A console session may outlive the credentials that it was opened with.
         ends_after=now - CONSOLE_BEGINS_WITHIN,
     )
@@ -78,9 +78,7 @@ def own_sessions(
     Raises:
         AuditUnavailable: no answer.
     """
-    page = running_sessions(audit, AuditFilter(person=principal_id), now, limit=limit, older_than=older_than)
-    # The filter takes a part of a username too, and somebody may be called like the id of another.
-    return replace(page, events=tuple(event for event in page.events if event.principal_id == principal_id))
+    return running_sessions(audit, AuditFilter(principal_id=principal_id), now, limit=limit, older_than=older_than)
 
 
 def every_running_session(audit: AuditLog, which: AuditFilter, now: datetime) -> Iterator[AuditEvent]:

@@ -169,10 +169,10 @@ def _running(which: AuditFilter, audit: AuditLog, now: datetime) -> AuditEvent |
 
 def _event_of_person(text: str, audit: AuditLog) -> AuditEvent:
     """The latest event of the person with that very name or id."""
-    for event in audit.search(AuditFilter(person=text), limit=_MOST_LOOKED_THROUGH).events:
-        named = (event.principal_username or "").casefold() == text.casefold() or event.principal_id == text
-        if named and event.principal_id is not None and event.principal_username is not None:
-            return event
+    for which in (AuditFilter(principal_id=text), AuditFilter(username=text)):
+        for event in audit.search(which, limit=_MOST_LOOKED_THROUGH).events:
+            if event.principal_id is not None and event.principal_username is not None:
+                return event
     raise NothingToRevoke
 
 
@@ -183,12 +183,11 @@ def sessions_of(target: Target, audit: AuditLog, now: datetime) -> Iterator[Audi
         AuditUnavailable: no answer.
     """
     which = {
-        RevocationKind.PERSON: AuditFilter(person=target.principal_id),
-        RevocationKind.SESSION: AuditFilter(person=target.principal_id),
+        RevocationKind.PERSON: AuditFilter(principal_id=target.principal_id),
+        RevocationKind.SESSION: AuditFilter(principal_id=target.principal_id),
         RevocationKind.ENTITLEMENT: AuditFilter(entitlement=target.id),
         RevocationKind.ACCOUNT: AuditFilter(account=target.id),
     }[target.kind]
-    # The filter takes a part of a username too.
     yield from (session for session in every_running_session(audit, which, now) if target.means(session))
 
 

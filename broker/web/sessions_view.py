@@ -28,7 +28,7 @@ PATH: Final = "/admin/sessions"
 OWN_PATH: Final = "/sessions"
 SESSIONS_ON_A_PAGE: Final = 50
 
-_FILTERS: Final = ("person", "entitlement", "account", "bucket")
+_FILTERS: Final = ("person", "entitlement", "account", "bucket", "source", "since", "until")
 _CURSOR_KEY: Final = "places among the sessions"
 
 

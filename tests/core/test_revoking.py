@@ -263,6 +263,28 @@ def test_what_there_is_not_cannot_be_revoked(revoking: Revoking, kind: Revocatio
         revoking.target(kind, text)
 
 
+def test_a_name_that_is_a_part_of_others_means_nobody_else(revoking: Revoking) -> None:
+    hers = revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0]
+    revoking.outside.audit.events[:0] = [
+        replace(
+            hers,
+            id="1" * 32,
+            grant_id="1" * 32,
+            time=NOW - timedelta(hours=1),
+            principal_id=principal_id(5),
+            principal_username="Hana",
+            source_identity=principal_id(5),
+        )
+    ]
+    revoking.outside.audit.events += [
+        replace(hers, id=f"{n:032x}", kind=EventKind.LOGIN_SUCCEEDED, grant_id=None) for n in range(300)
+    ]
+    target = revoking.target(text="hana")
+
+    assert target.principal_id == principal_id(5)
+    assert {session.principal_id for session in plan_revocation(target, revoking.ports).sessions} == {principal_id(5)}
+
+
 def test_a_person_is_found_by_the_immutable_id_too(revoking: Revoking) -> None:
     assert revoking.target(text=HANAKO.principal.id) == revoking.target(text="HANAKO")
 
@@ -456,9 +478,13 @@ def test_a_role_that_cannot_be_changed_is_reported_tried_again_and_keeps_no_othe
 
 def test_where_a_role_has_too_little_room_the_whole_role_is_denied_and_that_is_recorded(revoking: Revoking) -> None:
     others = replace(
-        revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0], id="f" * 32, grant_id="f" * 32, principal_id=principal_id(9),
-        source_identity=principal_id(9), session_name="ken",
-    )  # fmt: skip
+        revoking.events(EventKind.ISSUANCE_SUCCEEDED)[0],
+        id="f" * 32,
+        grant_id="f" * 32,
+        principal_id=principal_id(9),
+        source_identity=principal_id(9),
+        session_name="ken",
+    )
     revoking.outside.audit.events.append(others)
     revoking.role_policies.room = 200
     revoking.revoke()
@@ -500,9 +526,7 @@ def test_the_latest_of_one_person_takes_the_place_of_those_before(revoking: Revo
 
 def test_a_dry_run_says_whom_else_it_would_hit_for_want_of_room(revoking: Revoking) -> None:
     [hers] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
-    crowd = [
-        replace(hers, id=f"{n:032x}", grant_id=f"{n:032x}", session_name=f"somebody-{n:055}") for n in range(200)
-    ]  # fmt: skip
+    crowd = [replace(hers, id=f"{n:032x}", grant_id=f"{n:032x}", session_name=f"somebody-{n:055}") for n in range(200)]
     bystander = replace(hers, id="e" * 32, grant_id="e" * 32, session_name="ken", entitlement="same-role")
     revoking.outside.audit.events += [*crowd, bystander]
     plan = plan_revocation(revoking.target(RevocationKind.ENTITLEMENT, "home"), revoking.ports)

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -179,6 +180,10 @@ def test_sessions_are_listed_for_people_and_for_programs(demo: Demo) -> None:
     assert listed[0]["ended"] is False
     assert "SessionToken" not in lines.stdout
     assert "No session is running." in sessions(demo, "list", "--person", "nobody-at-all").stdout
+    of_today = sessions(demo, "list", "--source", "127.0.0.0/8", "--since", f"{utc_now() - timedelta(days=1):%Y-%m-%d}")
+    assert "hanako" in of_today.stdout
+    assert "No session is running." in sessions(demo, "list", "--until", "2026-01-01").stdout
+    assert sessions(demo, "list", "--source", "here").returncode == 2
 
 
 def test_one_role_of_three_that_cannot_be_changed_is_reported_and_done_once_it_can(demo: Demo) -> None:

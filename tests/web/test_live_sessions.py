@@ -38,6 +38,11 @@ def test_administrators_see_whose_sessions_run_and_what_they_allow(ada: Browser)
         ("account=444455556666", ["operate", "logs"]),
         ("bucket=service-logs", ["logs"]),
         ("person=ken&account=111122223333", []),
+        ("source=127.0.0.0/8&person=hana", ["home"]),
+        ("source=192.0.2.1", []),
+        ("since=2026-11-23T09:30", ["operate", "logs", "home"]),
+        ("since=2026-11-23T09:31", []),
+        ("until=2026-11-23T09:30", []),
     ],
 )
 def test_they_are_filtered_as_the_audit_is(ada: Browser, query: str, found: list[str]) -> None:
@@ -114,6 +119,9 @@ def test_a_wrong_filter_is_named(ada: Browser) -> None:
 
     assert page.status_code == 400
     assert 'id="person-fault"' in page.text
+    faulty = ada.get("/admin/sessions?since=yesterday&source=here").text
+    assert 'id="since-fault"' in faulty
+    assert 'id="source-fault"' in faulty
 
 
 def test_an_entitlements_file_that_cannot_be_read_leaves_the_ids(ada: Browser, world: World) -> None:

@@ -238,6 +238,10 @@ class Question:
                 "principal_username": self._words("principal_username", which.person),
                 **self._known(which.person, "principal_id"),
             }
+        if which.username is not None:
+            found["username"] = {
+                "principal_username": self._scalars(_spellings(which.username).limit(_MOST_MERGED)),
+            }
         if which.source is not None:
             single = which.source.num_addresses == 1
             addresses = [str(which.source[0])] if single else self._addresses(which.source)
@@ -634,6 +638,11 @@ def _number(limit: int) -> ColumnElement[Any]:
 
 def _place(cursor: AuditCursor) -> Any:
     return tuple_(literal(cursor.time, UtcTime), literal(cursor.id, ExactText))
+
+
+def _spellings(username: str) -> Select[Any]:
+    known = audit_term.c
+    return select(known.value).where(known.field == "principal_username", known.folded == username.casefold())
 
 
 def _within(network: Network) -> Select[Any]:

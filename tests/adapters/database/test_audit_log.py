@@ -243,6 +243,17 @@ def test_letters_that_differ_only_by_case_are_equal_in_every_script(log: AuditLo
     assert ids(log, AuditFilter(person="σίσυφος")) == [event.id]
 
 
+def test_a_username_is_found_whole_in_any_case_and_by_no_part_of_it(log: AuditLog) -> None:
+    hers = login(username="Hana")
+    for event in (hers, login(1, username="hanako"), login(2, username="Johana")):
+        log.append(event)
+
+    assert ids(log, AuditFilter(username="hANA")) == [hers.id]
+    assert ids(log, AuditFilter(username="han")) == []
+    assert ids(log, AuditFilter(username="hana", access_key_id="none")) == []
+    assert ids(log, AuditFilter(username="hana", kind=hers.kind, person="hana")) == [hers.id]
+
+
 def test_a_person_is_found_by_the_whole_immutable_id_only(log: AuditLog) -> None:
     event = login(username="hana")
     log.append(event)
