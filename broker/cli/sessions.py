@@ -22,7 +22,7 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.revocations import SqlRevocations
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
-from broker.core.audit import AuditEvent, canonical_time
+from broker.core.audit import AuditEvent, canonical_time, printable
 from broker.core.audit_search import AuditFilter, Network
 from broker.core.errors import Fault, SettingsInvalid
 from broker.core.live_sessions import began_at, ends_at, every_running_session
@@ -42,6 +42,7 @@ from broker.settings import Settings, load_settings, settings_path
 # The serving broker looks every few seconds, and a try may take as long as STS and IAM do.
 _WAIT_SECONDS: Final = 45.0
 _LOOK_EVERY_SECONDS: Final = 0.5
+_LONGEST_NAME: Final = 64
 _TO_THE_SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -107,7 +108,7 @@ def sessions_list(
 @click.option("--session", help="A session's id, or its access key id: of its person, in its role.")
 @click.option("--entitlement", help="Its id: all sessions of it.")
 @click.option("--account", help="Twelve digits: all sessions in it.")
-@click.option("--reason", default="", help="Why; goes into the audit.")
+@click.option("--reason", default="", help="Why; goes into the audit. Needed, but for --dry-run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be ended and denied, and do nothing.")
 @click.option("--yes", is_flag=True, help="Confirm without being asked.")
 @with_settings
@@ -127,6 +128,8 @@ def sessions_revoke(
     given = {RevocationKind(name): text for name, text in targets.items() if text}
     if len(given) != 1:
         raise click.UsageError("say one of --person, --session, --entitlement and --account")
+    if not dry_run and not reason.strip():
+        raise click.UsageError("say why: --reason")
     [(kind, text)] = given.items()
     settings = load_settings(settings_path(settings_file))
     tells_aws = bool(settings.own_roles.revoker)
@@ -139,13 +142,23 @@ def sessions_revoke(
             click.echo("Nothing was done.")
             return
         _ask(yes=yes)
-        asker = Asker(f"operator {pwd.getpwuid(os.getuid()).pw_name}")
-        revocation = revoke(target, asker, reason, None, ports)
+        revocation = revoke(target, Asker(_operator()), reason, None, ports)
         click.echo(f"Revocation {revocation.id} is recorded.")
         if plan.portal_of is not None:
             click.echo(f"{target.name} is signed out of the portal.")
         if tells_aws and not _wait(revocation.id, ports):
             sys.exit(1)
+
+
+def _operator() -> str:
+    """Who asks: whoever called sudo, and as whom the command runs."""
+    user = os.getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:  # a container's arbitrary user
+        name = f"uid {user}"
+    caller = printable(os.environ.get("SUDO_USER", ""))[:_LONGEST_NAME]
+    return f"operator {caller} as {name}" if caller and caller != name else f"operator {name}"
 
 
 def _ask(*, yes: bool) -> None:

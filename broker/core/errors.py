@@ -411,6 +411,13 @@ class NothingToRevoke(Refusal):
         super().__init__("there is no running session of that id, and nobody of that name")
 
 
+class PurposeMissing(Refusal):
+    """A revocation was asked for without saying why."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody said why the sessions should be ended")
+
+
 # --- Something we depend on does not answer --------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from broker.core.errors import (
     BrokerError,
     Fault,
     NothingToRevoke,
+    PurposeMissing,
     RolePolicyRefused,
     RolePolicyTooLong,
     SettingsInvalid,
@@ -251,18 +252,21 @@ def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, po
     Args:
         target: from :func:`find_target`, just now.
         asker: who asks.
-        purpose: why.
+        purpose: why; something has to be said.
         origin: of the request; None where there is none.
         ports: the outside.
 
     Raises:
+        PurposeMissing: nothing was said.
         AuditUnavailable: nothing was done, or what was done could not be recorded and is taken up again.
         SessionsUnavailable: likewise.
     """
+    words = printable(" ".join(purpose.split()))[:LONGEST_PURPOSE]
+    if not words:
+        raise PurposeMissing
     now = ports.clock()
     # 1. Decide from when on sessions are good again; those that run may have begun ahead of our clock.
     before = moment_of(now, map(began_at, sessions_of(target, ports.audit, now)))
-    words = printable(" ".join(purpose.split()))[:LONGEST_PURPOSE]
     revocation = Revocation(secrets.token_hex(16), target, now, before, asker, words)
     # 2. Record who asks for what, before anything is done.
     _record(ports, _facts(revocation, origin), EventKind.REVOCATION_ASKED)

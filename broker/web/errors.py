@@ -296,6 +296,12 @@ ANSWERS: Final[Mapping[type[BrokerError], Answer]] = {
         lazy_gettext("No such session is running, and nobody has that name."),
         lazy_gettext("Go back to the live sessions and choose one."),
     ),
+    errors.PurposeMissing: Answer(
+        400,
+        lazy_gettext("Say why"),
+        lazy_gettext("Nothing was ended: sessions are ended for a reason, and it goes into the audit log."),
+        lazy_gettext("Go back and write it."),
+    ),
     errors.EntitlementNotHeld: Answer(
         404,
         lazy_gettext("You do not have this access"),

@@ -16,6 +16,7 @@ from broker.core.errors import (
     BrokerError,
     ConsoleSignInUnavailable,
     NothingToRevoke,
+    PurposeMissing,
     RolePolicyForeign,
     RolePolicyRefused,
     RolePolicyTooLong,
@@ -584,7 +585,7 @@ def test_without_a_record_nothing_is_done(revoking: Revoking) -> None:
     revoking.outside.failures["audit revocation.asked"] = AuditUnavailable("the database does not answer")
     ports = replace(revoking.ports, audit=revoking.outside.witness("audit", revoking.outside.audit))
     with pytest.raises(AuditUnavailable):
-        revoke(target, ADMINISTRATOR, "", None, ports)
+        revoke(target, ADMINISTRATOR, "lost laptop", None, ports)
 
     assert revoking.outside.revocations.kept == {}
 
@@ -744,6 +745,14 @@ def test_without_a_revoker_the_portal_does_its_part_and_aws_is_not_told() -> Non
     assert carry_out(revoking.ports) == 0
     with pytest.raises(SessionsRevoked):
         revoking.issue()
+
+
+@pytest.mark.parametrize("nothing", ["", " \n\t "])
+def test_sessions_are_not_ended_without_a_reason(revoking: Revoking, nothing: str) -> None:
+    with pytest.raises(PurposeMissing):
+        revoke(revoking.target(), ADMINISTRATOR, nothing, ORIGIN, revoking.ports)
+    assert revoking.outside.revocations.kept == {}
+    assert revoking.events(EventKind.REVOCATION_ASKED) == []
 
 
 def test_the_purpose_is_one_short_line_of_text(revoking: Revoking) -> None:

@@ -127,8 +127,9 @@ def test_a_running_client_is_refused_a_neighbours_is_not_and_a_new_sign_in_works
     assert not reads(hers, "alice")
 
 
-def test_the_audit_says_who_asked_why_and_what_was_done(demo: Demo) -> None:
+def test_the_audit_says_who_asked_why_and_what_was_done(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     issued(demo.signed_in("bob"), "falcon")
+    monkeypatch.setenv("SUDO_USER", "jo")
     ended = sessions(demo, "revoke", "--entitlement", "falcon", "--reason", "a leaked key", "--yes")
     assert ended.returncode == 0, ended.stderr
     revocation = ended.stdout.partition("Revocation ")[2].split()[0]
@@ -141,7 +142,7 @@ def test_the_audit_says_who_asked_why_and_what_was_done(demo: Demo) -> None:
         "revocation.succeeded",
     ]
     asked, _, entered, done = events
-    assert asked["principal_username"].startswith("operator ")
+    assert re.fullmatch(r"operator jo as \S+", asked["principal_username"])
     assert (asked["purpose"], asked["revoked"]) == ("a leaked key", "entitlement falcon")
     assert (entered["use"], entered["role"]) == ("errand", "arn:aws:iam::444455556666:role/FederationBrokerRevoker")
     assert entered["session_name"] == "federation-broker"
@@ -161,9 +162,12 @@ def test_a_dry_run_shows_the_policy_and_does_nothing(demo: Demo) -> None:
 def test_wrong_usage_and_nothing_to_end_are_told_apart(demo: Demo) -> None:
     assert sessions(demo, "revoke").returncode == 2
     assert sessions(demo, "revoke", "--person", "alice", "--account", FILES_ACCOUNT).returncode == 2
-    nobody = sessions(demo, "revoke", "--person", "nobody-at-all", "--yes")
+    nobody = sessions(demo, "revoke", "--person", "nobody-at-all", "--reason", "a drill", "--yes")
     assert (nobody.returncode, len(nobody.stderr.strip().splitlines())) == (1, 1)
-    asked = sessions(demo, "revoke", "--person", "alice")
+    unsaid = sessions(demo, "revoke", "--person", "alice", "--yes")
+    assert unsaid.returncode == 2
+    assert "--reason" in unsaid.stderr
+    asked = sessions(demo, "revoke", "--person", "alice", "--reason", "a drill")
     assert asked.returncode == 1
     assert "--yes" in asked.stderr
 

@@ -295,7 +295,7 @@ def ended_sessions(world: World, browser: Browser) -> TestResponse:
     the_live_sessions(world, browser)
     world.role_policies.refuses["arn:aws:iam::444455556666:role/Operator"] = RolePolicyRefused("AccessDenied", "no")
     browser.post("/admin/sessions/end", {"person": "ken", "purpose": "lost laptop"})
-    browser.post("/admin/sessions/end", {"entitlement": "home"})
+    browser.post("/admin/sessions/end", {"entitlement": "home", "purpose": "a drill"})
     return browser.get("/admin/sessions/revocations")
 
 

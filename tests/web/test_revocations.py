@@ -75,8 +75,15 @@ def test_ending_them_signs_out_denies_and_says_so(ada: Browser, world: World) ->
     assert (asked.principal_username, asked.purpose, asked.source_address) == ("ada", "lost laptop", "127.0.0.1")
 
 
+def test_ending_them_without_saying_why_is_refused(ada: Browser, world: World) -> None:
+    answer = ada.post("/admin/sessions/end", {"person": "ken", "purpose": "  "})
+    assert answer.status_code == 400
+    assert "Say why" in answer.text
+    assert world.revocations.kept == {}
+
+
 def test_the_list_tells_the_ended_ones_from_those_that_run(ada: Browser, world: World) -> None:
-    ada.post("/admin/sessions/end", {"session": session_of(world, "ken", "logs")})
+    ada.post("/admin/sessions/end", {"session": session_of(world, "ken", "logs"), "purpose": "a drill"})
     page = ada.get("/admin/sessions").text
 
     assert page.count("Ended by an administrator") == 1
@@ -99,7 +106,7 @@ def test_all_of_an_access_or_of_an_account_can_be_ended(
     assert f"/admin/sessions/revoke?{field}={value}" in ada.get(f"/admin/sessions?{field}={value}").text
     page = ada.get(f"/admin/sessions/revoke?{field}={value}")
     assert page.status_code == 200
-    ada.post("/admin/sessions/end", {field: value})
+    ada.post("/admin/sessions/end", {field: value, "purpose": "a drill"})
 
     assert set(world.role_policies.documents) == roles
 
@@ -121,7 +128,7 @@ def test_sessions_of_another_access_that_end_too_are_shown_before(world: World) 
 def test_one_session_is_told_by_its_name_in_its_role(ada: Browser, world: World) -> None:
     session = session_of(world, "hanako", "home")
     assert "apart by their time alone" in ada.get(f"/admin/sessions/revoke?session={session}").text
-    ada.post("/admin/sessions/end", {"session": session})
+    ada.post("/admin/sessions/end", {"session": session, "purpose": "a drill"})
 
     [subject] = read_policy(world.role_policies.documents[STAFF_FILES])
     assert subject.name == "hanako"
@@ -139,13 +146,13 @@ def test_nobody_but_administrators_ends_sessions(world: World, person: object) -
 
     assert browser.get("/admin/sessions/revoke?person=ken").status_code == 403
     assert browser.get("/admin/sessions/revocations").status_code == 403
-    assert browser.post("/admin/sessions/end", {"person": "ken"}).status_code == 403
+    assert browser.post("/admin/sessions/end", {"person": "ken", "purpose": "a drill"}).status_code == 403
     assert world.revocations.kept == {}
 
 
 def test_a_role_that_aws_does_not_change_is_shown_with_its_reason_and_the_next_try(ada: Browser, world: World) -> None:
     world.role_policies.refuses[OPERATOR] = RolePolicyRefused("AccessDenied", "not authorized")
-    ada.post("/admin/sessions/end", {"person": "ken"})
+    ada.post("/admin/sessions/end", {"person": "ken", "purpose": "a drill"})
     page = ada.get("/admin/sessions/revocations").text
 
     assert "Not everywhere yet" in page
@@ -155,17 +162,17 @@ def test_a_role_that_aws_does_not_change_is_shown_with_its_reason_and_the_next_t
 
 def test_a_role_without_room_for_one_person_says_that_everybodys_sessions_ended(ada: Browser, world: World) -> None:
     world.role_policies.room = 200
-    ada.post("/admin/sessions/end", {"person": "ken"})
+    ada.post("/admin/sessions/end", {"person": "ken", "purpose": "a drill"})
     page = ada.get("/admin/sessions/revocations").text
     assert page.count("everybody's sessions of the role") == 3
-    ada.post("/admin/sessions/end", {"account": "111122223333"})
+    ada.post("/admin/sessions/end", {"account": "111122223333", "purpose": "a drill"})
     assert ada.get("/admin/sessions/revocations").text.count("everybody's sessions of the role") == 3
 
 
 def test_when_the_record_fails_after_it_is_kept_the_workers_go_on(ada: Browser, world: World) -> None:
     token = ada.form_token()
     world.token_service.fails = TokenServiceUnavailable("no answer from STS")
-    answer = ada.client.post("/admin/sessions/end", data={"person": "ken", "csrf_token": token})
+    answer = ada.client.post("/admin/sessions/end", data={"person": "ken", "csrf_token": token, "purpose": "a drill"})
     assert answer.status_code == 303
     assert len(world.revocations.due(world.clock() + timedelta(minutes=1), limit=10)) == 3
 
@@ -177,7 +184,7 @@ def test_an_outage_right_after_keeping_it_is_no_error_of_the_page(
         raise AuditUnavailable("the database does not answer")
 
     monkeypatch.setattr("broker.web.revocations_view.carry_out", fail)
-    assert ada.post("/admin/sessions/end", {"person": "ken"}).status_code == 303
+    assert ada.post("/admin/sessions/end", {"person": "ken", "purpose": "a drill"}).status_code == 303
     assert "Under way" in ada.get("/admin/sessions/revocations").text
 
 
@@ -187,7 +194,7 @@ def test_without_a_revoker_the_page_says_what_goes_on_and_what_could_be_done_by_
     page = ada.get("/admin/sessions/revoke?person=ken").text
     assert "AWS is not told" in page
     assert "3 AWS sessions go on" in page
-    ada.post("/admin/sessions/end", {"person": "ken"})
+    ada.post("/admin/sessions/end", {"person": "ken", "purpose": "a drill"})
 
     assert world.role_policies.calls == []
     assert "Signed out of the portal" in ada.get("/admin/sessions/revocations").text
