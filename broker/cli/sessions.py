@@ -122,8 +122,8 @@ def sessions_revoke(
 ) -> None:
     """End sessions: of one PERSON, one SESSION, one ENTITLEMENT or one ACCOUNT.
 
-    The person's sign-ins to the portal end at once. The serving broker tells AWS within seconds, and goes on trying
-    where it cannot; this command waits for it. It exits 0 when all of them have ended, 1 when not.
+    The sign-ins to the portal of whoever has one of them end at once. The serving broker tells AWS within seconds, and
+    goes on trying where it cannot; this command waits for it. It exits 0 when all of them have ended, 1 when not.
     """
     given = {RevocationKind(name): text for name, text in targets.items() if text}
     if len(given) != 1:
@@ -144,8 +144,8 @@ def sessions_revoke(
         _ask(yes=yes)
         revocation = revoke(target, Asker(_operator()), reason, None, ports)
         click.echo(f"Revocation {revocation.id} is recorded.")
-        if plan.portal_of is not None:
-            click.echo(f"{target.name} is signed out of the portal.")
+        if plan.signed_out:
+            click.echo("They are signed out of the portal.")
         if tells_aws and not _wait(revocation.id, ports):
             sys.exit(1)
 
@@ -182,8 +182,8 @@ def _echo_plan(plan: Plan, *, tells_aws: bool, whole: bool) -> None:
             " session is its role, its person and when it began:"
         )
         _echo_table(plan.others, frozenset())
-    if plan.portal_of is not None:
-        click.echo("The person is signed out of the portal in every browser.")
+    if plan.signed_out:
+        click.echo(f"Signed out of the portal in every browser: {', '.join(sorted(plan.signed_out.values()))}.")
     if not tells_aws and plan.sessions:
         click.echo(
             "own_roles.revoker is not set, so AWS is not told: these sessions go on until their end. To end them by"

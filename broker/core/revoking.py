@@ -112,7 +112,7 @@ class Plan:
         roles: what would be denied in AWS for it, by the ARN of the role.
         policies: all that these roles would deny then; more than that where it is too much for one policy.
         coarse: the roles where it is.
-        portal_of: the immutable id of the person who would be signed out of the portal; None for nobody.
+        signed_out: usernames of the people who would be signed out of the portal, by their immutable ids.
     """
 
     target: Target
@@ -122,7 +122,7 @@ class Plan:
     roles: Mapping[str, Denials]
     policies: Mapping[str, Denials]
     coarse: frozenset[str]
-    portal_of: str | None
+    signed_out: Mapping[str, str]
 
     @property
     def console_links_until(self) -> datetime | None:
@@ -212,7 +212,17 @@ def plan_revocation(target: Target, ports: RevokingPorts) -> Plan:
         if not target.means(session) and not denies(present[session.role or ""], session)
     )
     coarse = frozenset(role for role in roles if policies[role] != wanted[role])
-    return Plan(target, sessions, others, before, roles, policies, coarse, target.principal_id)
+    return Plan(target, sessions, others, before, roles, policies, coarse, _people(target, sessions))
+
+
+def _people(target: Target, sessions: Iterable[AuditEvent]) -> Mapping[str, str]:
+    """Whose sign-ins end: the person who is meant, or everybody with a session that is; names by ids.
+
+    Whoever signed in could have the session again at once otherwise, with a cookie that may be the reason for all this.
+    """
+    if target.principal_id is not None:
+        return {target.principal_id: target.name}
+    return {one.principal_id: one.principal_username or "" for one in sessions if one.principal_id is not None}
 
 
 def _sessions_with(policies: Mapping[str, Denials], audit: AuditLog, now: datetime) -> Iterator[AuditEvent]:
@@ -245,7 +255,7 @@ def ended_among(sessions: Iterable[AuditEvent], revocations: Revocations) -> fro
 
 
 def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, ports: RevokingPorts) -> Revocation:
-    """Take back what is meant: the person's sign-ins at once, the AWS sessions as soon as IAM is told.
+    """Take back what is meant: the people's sign-ins at once, the AWS sessions as soon as IAM is told.
 
     IAM is told by :func:`carry_out`, which the caller may wait for or leave to the workers.
 
@@ -266,20 +276,21 @@ def revoke(target: Target, asker: Asker, purpose: str, origin: Origin | None, po
         raise PurposeMissing
     now = ports.clock()
     # 1. Decide from when on sessions are good again; those that run may have begun ahead of our clock.
-    before = moment_of(now, map(began_at, sessions_of(target, ports.audit, now)))
+    sessions = tuple(sessions_of(target, ports.audit, now))
+    before = moment_of(now, map(began_at, sessions))
     revocation = Revocation(secrets.token_hex(16), target, now, before, asker, words)
     # 2. Record who asks for what, before anything is done.
     _record(ports, _facts(revocation, origin), EventKind.REVOCATION_ASKED)
     # 3. Keep it: from here on nothing that it reaches is handed over.
     ports.revocations.add(revocation)
-    # 4. Sign the person out of the portal, everywhere.
-    if target.principal_id is not None:
-        ports.sessions.end_all(target.principal_id)
+    # 4. Sign the people out of the portal, everywhere.
+    for principal_id, username in sorted(_people(target, sessions).items()):
+        ports.sessions.end_all(principal_id)
         ended = AuditEvent(
             kind=EventKind.SESSION_ENDED,
             time=ports.clock(),
-            principal_id=target.principal_id,
-            principal_username=target.name,
+            principal_id=principal_id,
+            principal_username=username,
             revocation_id=revocation.id,
             reason="revoked",
         )

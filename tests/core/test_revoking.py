@@ -183,9 +183,19 @@ def test_the_person_is_signed_out_of_the_portal(revoking: Revoking) -> None:
 
 
 @pytest.mark.parametrize("kind", [RevocationKind.ENTITLEMENT, RevocationKind.ACCOUNT])
-def test_what_is_not_about_a_person_signs_nobody_out(revoking: Revoking, kind: RevocationKind) -> None:
-    revoking.revoke(kind, {RevocationKind.ENTITLEMENT: "home", RevocationKind.ACCOUNT: ACCOUNT.id}[kind])
-    assert revoking.events(EventKind.SESSION_ENDED) == []
+def test_whoever_has_a_session_that_ends_is_signed_out_and_nobody_else(
+    revoking: Revoking, kind: RevocationKind
+) -> None:
+    now = revoking.outside.clock()
+    for token, person in (("0" * 64, HANAKO.principal.id), ("1" * 64, principal_id(9))):
+        revoking.outside.sessions.create(SignInSession(token, person, now, now), revoking.outside.limits)
+    text = {RevocationKind.ENTITLEMENT: "home", RevocationKind.ACCOUNT: ACCOUNT.id}[kind]
+    plan = plan_revocation(revoking.target(kind, text), revoking.ports)
+    revoking.revoke(kind, text)
+
+    assert plan.signed_out == {HANAKO.principal.id: "hanako"}
+    assert set(revoking.outside.sessions.kept) == {"1" * 64}
+    assert [event.principal_username for event in revoking.events(EventKind.SESSION_ENDED)] == ["hanako"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(revoking: Revoking) -> None:
@@ -193,7 +203,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(revoking: Revoking) 
     before = len(revoking.outside.audit.events)
     plan = plan_revocation(revoking.target(), revoking.ports)
 
-    assert plan.portal_of == HANAKO.principal.id
+    assert plan.signed_out == {HANAKO.principal.id: "hanako"}
     assert set(plan.roles) == {ROLE, OTHER_ROLE}
     assert set(plan.roles[ROLE]) == {HERS}
     assert len(plan.sessions) == 2

@@ -137,11 +137,12 @@ def test_the_audit_says_who_asked_why_and_what_was_done(demo: Demo, monkeypatch:
 
     assert [event["kind"] for event in events] == [
         "revocation.asked",
+        "session.ended",
         "issuance.intended",
         "issuance.succeeded",
         "revocation.succeeded",
     ]
-    asked, _, entered, done = events
+    asked, _, _, entered, done = events
     assert re.fullmatch(r"operator jo as \S+", asked["principal_username"])
     assert (asked["purpose"], asked["revoked"]) == ("a leaked key", "entitlement falcon")
     assert (entered["use"], entered["role"]) == ("errand", "arn:aws:iam::444455556666:role/FederationBrokerRevoker")

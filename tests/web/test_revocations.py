@@ -106,6 +106,7 @@ def test_all_of_an_access_or_of_an_account_can_be_ended(
     assert f"/admin/sessions/revoke?{field}={value}" in ada.get(f"/admin/sessions?{field}={value}").text
     page = ada.get(f"/admin/sessions/revoke?{field}={value}")
     assert page.status_code == 200
+    assert "is signed out of this portal in every browser: " in page.text
     ada.post("/admin/sessions/end", {field: value, "purpose": "a drill"})
 
     assert set(world.role_policies.documents) == roles
