@@ -21,7 +21,7 @@ from broker.core.errors import Fault, LoginCause, PrincipalGone, SigningKeyUnusa
 from broker.core.issuance import ErrandPorts
 from broker.core.own_roles import OwnRoles
 from broker.core.ports import Clock, Directory
-from broker.core.revoking import InAws, RevokingPorts, carry_out, revoke_gone
+from broker.core.revoking import InAws, LeaverLimits, RevokingPorts, carry_out, revoke_gone
 from broker.periodic import Periodic
 from broker.settings import Settings
 from broker.signing import LateSigner, SigningKeys
@@ -149,10 +149,12 @@ class Revoking:
         now = self._clock()
         if not ports.revocations.claim(_LOOK_FOR_LEAVERS, now, now + every):
             return
-        revoked = revoke_gone(self._gone, _MOST_LEAVERS, _LEAVERS_OF_ANY_SHARE, ports)
-        for one in revoked:
+        found = revoke_gone(self._gone, LeaverLimits(every, _MOST_LEAVERS, _LEAVERS_OF_ANY_SHARE), ports)
+        for one in found.revoked:
             _log.warning("leaver revoked", person=one.target.id, purpose=one.purpose, revocation=one.id)
-        if revoked:
+        if found.unanswered:
+            _log.error("not known whether they left", people=len(found.unanswered))
+        if found.revoked:
             _carry_out(ports)
 
     def _gone(self, principal_id: str) -> str | None:

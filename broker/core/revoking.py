@@ -25,6 +25,7 @@ from broker.core.errors import (
     RolePolicyRefused,
     RolePolicyTooLong,
     SettingsInvalid,
+    Unavailable,
 )
 from broker.core.issuance import ErrandPorts, ErrandRequest, enter_own_role
 from broker.core.live_sessions import began_at, every_running_session
@@ -322,16 +323,44 @@ def carry_out(ports: RevokingPorts) -> int:
     return sum(_carry_out_claimed(account, parts, ports, ports.in_aws) for (account, _), parts in by_errand.items())
 
 
-def revoke_gone(
-    gone: Callable[[str], str | None], most_share: float, at_least: int, ports: RevokingPorts
-) -> tuple[Revocation, ...]:
-    """Revoke the sessions of people whom the directory no longer lets in, by itself.
+@dataclass(frozen=True, slots=True)
+class Farewells:
+    """What came of a look for people who have left.
 
-    Args:
-        gone: why the person of that immutable id is gone for good; None when they are not, or nobody can tell.
+    Attributes:
+        revoked: theirs.
+        unanswered: ids of people whom the directory said nothing about, or whose turn did not come; next time.
+    """
+
+    revoked: tuple[Revocation, ...]
+    unanswered: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaverLimits:
+    """What a look for people who have left is held to.
+
+    Attributes:
+        within: it asks no longer than that.
         most_share: if more of the people than this were gone, and at least ``at_least`` of them, nothing is done: it
             is a fault of the directory or of its settings rather than so many farewells.
         at_least: see there.
+    """
+
+    within: timedelta
+    most_share: float
+    at_least: int
+
+
+def revoke_gone(gone: Callable[[str], str | None], limits: LeaverLimits, ports: RevokingPorts) -> Farewells:
+    """Revoke the sessions of people whom the directory no longer lets in, by itself.
+
+    One question for each person with sessions. Whom the directory says nothing about keeps theirs, and keeps nobody
+    else's turn from coming. Where it says nothing at all, nothing is revoked.
+
+    Args:
+        gone: why the person of that immutable id is gone for good; None when they are not.
+        limits: of this look.
         ports: the outside.
 
     Raises:
@@ -339,36 +368,55 @@ def revoke_gone(
         AuditUnavailable: no answer, or not written.
         SessionsUnavailable: no answer.
     """
+    now = ports.clock()
     latest: dict[str, AuditEvent] = {}
-    for session in every_running_session(ports.audit, AuditFilter(), ports.clock()):
+    for session in every_running_session(ports.audit, AuditFilter(), now):
         if session.principal_id is not None:
             latest.setdefault(session.principal_id, session)
-    people = {key: session.principal_username or "" for key, session in latest.items()}
-    found = {
-        key: why
-        for key, session in latest.items()
-        if not _is_revoked(session, ports) and (why := gone(key)) is not None
-    }
-    if len(found) >= at_least and len(found) > most_share * len(people):
+    asked = _not_revoked_yet(latest, ports)
+    # In another order each time: if the time never suffices for all, everybody's turn comes all the same.
+    secrets.SystemRandom().shuffle(asked)
+    found: dict[str, str] = {}
+    unanswered: list[str] = []
+    for key in asked:
+        if ports.clock() > now + limits.within:
+            unanswered.append(key)
+            continue
+        try:
+            why = gone(key)
+        except Unavailable:
+            unanswered.append(key)
+            continue
+        if why is not None:
+            found[key] = why
+    known = len(latest) - len(unanswered)
+    if len(found) >= limits.at_least and len(found) > limits.most_share * known:
         raise SettingsInvalid(
             Fault(
                 "own_roles.revoke_within",
-                f"{len(found)} of {len(people)} people with sessions would be gone from the directory: that looks like"
+                f"{len(found)} of {known} people with sessions would be gone from the directory: that looks like"
                 " a fault of the directory or of its settings, so no session was revoked",
             )
         )
-    return tuple(
-        revoke(Target(RevocationKind.PERSON, key, people[key], key), BY_ITSELF, why, None, ports)
+    revoked = tuple(
+        revoke(
+            Target(RevocationKind.PERSON, key, latest[key].principal_username or "", key), BY_ITSELF, why, None, ports
+        )
         for key, why in found.items()
     )
+    return Farewells(revoked, tuple(unanswered))
 
 
-def _is_revoked(session: AuditEvent, ports: RevokingPorts) -> bool:
-    """Whether the person of that session, the latest of theirs, was revoked since it began."""
-    return any(
-        one.target.kind is RevocationKind.PERSON and one.target.id == session.principal_id
-        for one in ports.revocations.later_than(began_at(session))
-    )
+def _not_revoked_yet(latest: Mapping[str, AuditEvent], ports: RevokingPorts) -> list[str]:
+    """The people who were not revoked since the latest session of theirs began."""
+    if not latest:
+        return []
+    known = ports.revocations.later_than(min(map(began_at, latest.values())))
+    since: dict[str, datetime] = {}
+    for one in known:
+        if one.target.kind is RevocationKind.PERSON:
+            since[one.target.id] = max(one.before, since.get(one.target.id, one.before))
+    return [key for key, session in latest.items() if key not in since or since[key] <= began_at(session)]
 
 
 def _plan_roles(revocation: Revocation, ports: RevokingPorts) -> None:

@@ -15,6 +15,7 @@ from broker.core.errors import (
     AuditUnavailable,
     BrokerError,
     ConsoleSignInUnavailable,
+    DirectoryUnavailable,
     NothingToRevoke,
     PurposeMissing,
     RolePolicyForeign,
@@ -46,6 +47,7 @@ from broker.core.revocation import (
 from broker.core.revoking import (
     LONGEST_PURPOSE,
     InAws,
+    LeaverLimits,
     RevokingPorts,
     carry_out,
     ended_among,
@@ -62,6 +64,7 @@ from tests.fakes import MemoryRolePolicies, principal_id
 ADMINISTRATOR = Asker("ada", principal_id(77))
 ROLE = entitlement().role_arn
 OTHER_ROLE = "arn:aws:iam::111122223333:role/path/Reports"
+LIMITS = LeaverLimits(within=timedelta(minutes=3), most_share=0.5, at_least=5)
 HERS = Subject(SubjectKind.PERSON, HANAKO.principal.id)
 
 
@@ -776,7 +779,7 @@ def test_the_purpose_is_one_short_line_of_text(revoking: Revoking) -> None:
 
 
 def test_people_who_are_gone_from_the_directory_are_revoked_once_by_the_broker_itself(revoking: Revoking) -> None:
-    [revoked] = revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)
+    [revoked] = revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports).revoked
     carry_out(revoking.ports)
 
     assert (revoked.asker, revoked.target.name) == (BY_ITSELF, "hanako")
@@ -784,25 +787,91 @@ def test_people_who_are_gone_from_the_directory_are_revoked_once_by_the_broker_i
     assert (asked.principal_username, asked.principal_id) == ("federation-broker", None)
     assert asked.purpose == "the account is disabled"
     assert revoking.outside.token_service.exchanged[-1][0].principal is ITSELF
-    assert revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports) == ()
+    assert revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports).revoked == ()
 
 
 def test_people_who_are_there_are_left_alone(revoking: Revoking) -> None:
-    assert revoke_gone(lambda _id: None, 0.5, 5, revoking.ports) == ()
+    assert revoke_gone(lambda _id: None, LIMITS, revoking.ports).revoked == ()
 
 
 def test_somebody_who_came_back_and_went_again_is_revoked_again(revoking: Revoking) -> None:
-    revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)
+    revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports)
     revoking.pass_time(minutes=1)
     revoking.issue()
 
-    assert len(revoke_gone(lambda _id: "the account is disabled", 0.5, 5, revoking.ports)) == 1
+    assert len(revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports).revoked) == 1
+
+
+def crowd(revoking: Revoking, count: int) -> list[str]:
+    """So many other people with a session."""
+    [hers] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    people = [principal_id(100 + number) for number in range(count)]
+    revoking.outside.audit.events += [
+        replace(hers, id=f"{n:032x}", grant_id=f"{n:032x}", principal_id=key, source_identity=key, session_name=f"p{n}")
+        for n, key in enumerate(people)
+    ]
+    return people
+
+
+def test_whom_the_directory_says_nothing_about_keeps_nobody_elses_turn_from_coming(revoking: Revoking) -> None:
+    others = crowd(revoking, 30)
+
+    def gone(key: str) -> str | None:
+        if key in others[:20]:
+            raise DirectoryUnavailable("no answer")
+        return "the account is disabled" if key == HANAKO.principal.id else None
+
+    found = revoke_gone(gone, LIMITS, revoking.ports)
+    assert [one.target.name for one in found.revoked] == ["hanako"]
+    assert sorted(found.unanswered) == others[:20]
+
+
+def test_without_any_answer_of_the_directory_nothing_is_revoked(revoking: Revoking) -> None:
+    others = crowd(revoking, 3)
+
+    def gone(_key: str) -> str | None:
+        raise DirectoryUnavailable("no answer")
+
+    found = revoke_gone(gone, LIMITS, revoking.ports)
+    assert found.revoked == ()
+    assert sorted(found.unanswered) == sorted([*others, HANAKO.principal.id])
+    assert revoking.outside.revocations.kept == {}
+
+
+def test_a_look_for_leavers_ends_in_time_and_those_whose_turn_did_not_come_wait(revoking: Revoking) -> None:
+    crowd(revoking, 30)
+    asked: list[str] = []
+
+    def gone(key: str) -> str | None:
+        asked.append(key)
+        revoking.pass_time(seconds=20)
+        return None
+
+    found = revoke_gone(gone, LIMITS, revoking.ports)
+    assert len(asked) == 10
+    assert len(found.unanswered) == 21
+
+
+def test_when_most_of_those_who_were_answered_for_seem_gone_nobody_is_revoked(revoking: Revoking) -> None:
+    others = crowd(revoking, 30)
+
+    def gone(key: str) -> str | None:
+        if key in others[:24]:
+            raise DirectoryUnavailable("no answer")
+        return "it is not in the directory"
+
+    with pytest.raises(SettingsInvalid, match="7 of 7 people"):
+        revoke_gone(gone, LIMITS, revoking.ports)
 
 
 def test_when_almost_everybody_seems_gone_nobody_is_revoked(revoking: Revoking) -> None:
     with pytest.raises(SettingsInvalid, match="1 of 1 people"):
-        revoke_gone(lambda _id: "it is not in the directory", 0.5, 1, revoking.ports)
+        revoke_gone(lambda _id: "it is not in the directory", replace(LIMITS, at_least=1), revoking.ports)
     assert revoking.events(EventKind.REVOCATION_ASKED) == []
+
+
+def test_without_sessions_nobody_is_asked_for() -> None:
+    assert revoke_gone(lambda _id: "gone", LIMITS, Revoking().ports).revoked == ()
 
 
 def test_a_session_without_a_person_is_nobodys(revoking: Revoking) -> None:
@@ -814,7 +883,7 @@ def test_a_session_without_a_person_is_nobodys(revoking: Revoking) -> None:
         asked.append(key)
         return None
 
-    revoke_gone(gone, 0.5, 5, revoking.ports)
+    revoke_gone(gone, LIMITS, revoking.ports)
     assert asked == [HANAKO.principal.id]
 
 
