@@ -555,9 +555,12 @@ class MemoryRevocations:
 
     def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         self._check()
-        waiting = [part for part in self.by_role.values() if part.done_at is None and part.next_try_at <= now]
-        over = [part for part in self.by_role.values() if part.reaches_nothing_at(now) and part not in waiting]
-        return [*waiting, *over][:limit]
+        unfinished = [part for part in self.by_role.values() if part.done_at is None or part.reaches_nothing_at(now)]
+        return [part for part in unfinished if part.next_try_at <= now][:limit]
+
+    def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        self._check()
+        return [part for part in self.by_role.values() if part.reaches_nothing_at(now)][:limit]
 
     def denials_of(self, role: str, *, done: bool = False) -> Denials:
         self._check()

@@ -452,6 +452,9 @@ class Revocations(Protocol):
     def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         """The parts that wait to be carried out, or to be taken back since they reach nothing any more."""
 
+    def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        """The parts that reach nothing any more, done or not."""
+
     def denials_of(self, role: str, *, done: bool = False) -> Denials:
         """Everything that all revocations together deny in a role.
 

@@ -59,6 +59,10 @@ LONGEST_PURPOSE: Final = 200
 # A role that cannot be changed is tried again after so long, twice that, and so on.
 _FIRST_PAUSE: Final = timedelta(seconds=15)
 _LONGEST_PAUSE: Final = timedelta(minutes=15)
+# A role that denies nothing any more and cannot be cleaned up is let be after so long.
+_CLEANED_UP_WITHIN: Final = timedelta(days=7)
+# AWS IAM API reference, DeleteRolePolicy, Errors.
+_NO_SUCH_ROLE: Final = "NoSuchEntity"
 # One worker at a time changes the roles of an account. Longer than all tries of one round take.
 _CLAIMED_FOR: Final = timedelta(minutes=5)
 _MOST_PARTS: Final = 200
@@ -316,11 +320,18 @@ def carry_out(ports: RevokingPorts) -> int:
         _plan_roles(revocation, ports)
     ports.revocations.forget(now - COVERED_FOR)
     if ports.in_aws is None:
+        _forget_untold(now, ports)
         return 0
     by_errand: dict[tuple[str, str], list[RolePart]] = defaultdict(list)
     for part in ports.revocations.due(now, limit=_MOST_PARTS):
         by_errand[part.account, part.revocation.id].append(part)
     return sum(_carry_out_claimed(account, parts, ports, ports.in_aws) for (account, _), parts in by_errand.items())
+
+
+def _forget_untold(now: datetime, ports: RevokingPorts) -> None:
+    """Without a revoker nobody tells AWS, so nobody waits for it either once a revocation reaches nothing any more."""
+    for part in ports.revocations.over(now, limit=_MOST_PARTS):
+        ports.revocations.remove(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,12 +545,18 @@ def _is_written(denials: Denials, role: str, exchange: Exchange, in_aws: InAws, 
 
 def _note_failed(part: RolePart, failure: BrokerError, ports: RevokingPorts) -> None:
     _record(ports, _facts_of_part(part), EventKind.REVOCATION_REJECTED, reason=str(failure))
-    if part.reaches_nothing_at(ports.clock()):
+    if _is_beyond_help(part, failure, ports.clock()):
         # What may be left of it denies nobody anything, and goes with the next revocation of the role.
         ports.revocations.remove(part)
         return
     pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << min(part.tries, 10)))
     ports.revocations.note_failed(part, str(failure), ports.clock() + pause)
+
+
+def _is_beyond_help(part: RolePart, failure: BrokerError, now: datetime) -> bool:
+    """Whether a role that has nothing to deny any more is not cleaned up: it is gone, or was tried for days."""
+    is_gone = isinstance(failure, RolePolicyRefused) and failure.code == _NO_SUCH_ROLE
+    return part.reaches_nothing_at(now) and (is_gone or part.reaches_nothing_at(now - _CLEANED_UP_WITHIN))
 
 
 def _facts(revocation: Revocation, origin: Origin | None = None) -> AuditEvent:

@@ -18,6 +18,7 @@ from broker.core.errors import (
     DirectoryUnavailable,
     NothingToRevoke,
     PurposeMissing,
+    RolePoliciesUnavailable,
     RolePolicyForeign,
     RolePolicyRefused,
     RolePolicyTooLong,
@@ -740,6 +741,37 @@ def test_what_reaches_nothing_any_more_is_let_go_also_when_the_role_is_gone(revo
     assert revoking.outside.revocations.by_role == {}
 
 
+def test_a_role_that_could_not_be_cleaned_up_is_tried_again_until_it_is(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.role_policies.refuses[ROLE] = RolePoliciesUnavailable("no answer from IAM")
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    assert carry_out(revoking.ports) == 0
+    assert ROLE in revoking.role_policies.documents
+    calls = len(revoking.role_policies.calls)
+    assert carry_out(revoking.ports) == 0
+    assert len(revoking.role_policies.calls) == calls
+
+    revoking.role_policies.refuses.clear()
+    revoking.pass_time(minutes=1)
+    assert carry_out(revoking.ports) == 1
+    assert revoking.role_policies.documents == {}
+    assert revoking.outside.revocations.by_role == {}
+
+
+def test_a_role_that_cannot_be_cleaned_up_for_days_is_let_be(revoking: Revoking) -> None:
+    revoking.revoke()
+    carry_out(revoking.ports)
+    revoking.role_policies.refuses[ROLE] = RolePolicyRefused("AccessDenied", "not authorized")
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    carry_out(revoking.ports)
+    assert revoking.outside.revocations.by_role
+    revoking.pass_time(days=7)
+    carry_out(revoking.ports)
+
+    assert revoking.outside.revocations.by_role == {}
+
+
 def test_a_clean_role_is_not_touched_at_the_end(revoking: Revoking) -> None:
     revoking.revoke()
     carry_out(revoking.ports)
@@ -758,6 +790,13 @@ def test_without_a_revoker_the_portal_does_its_part_and_aws_is_not_told() -> Non
     assert carry_out(revoking.ports) == 0
     with pytest.raises(SessionsRevoked):
         revoking.issue()
+    assert revoking.outside.revocations.by_role
+    revoking.outside.clock.advance(COVERED_FOR + CLOCKS_DIFFER)
+    for _ in range(2):
+        carry_out(revoking.ports)
+        revoking.pass_time(seconds=1)
+    assert revoking.outside.revocations.by_role == {}
+    assert revoking.outside.revocations.kept == {}
 
 
 @pytest.mark.parametrize("nothing", ["", " \n\t "])

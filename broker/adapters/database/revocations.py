@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.adapters.database.engine import Database
@@ -119,10 +119,17 @@ class SqlRevocations:
         Raises:
             SessionsUnavailable: no answer.
         """
-        waits = and_(_PART.done_at.is_(None), _PART.next_try_at <= now)
-        is_over = _PART.reaches_until <= now
-        statement = _TOGETHER.where(or_(waits, is_over)).order_by(_PART.next_try_at, _PART.role).limit(limit)
-        return self._parts(statement)
+        unfinished = or_(_PART.done_at.is_(None), _PART.reaches_until <= now)
+        statement = _TOGETHER.where(_PART.next_try_at <= now, unfinished)
+        return self._parts(statement.order_by(_PART.next_try_at, _PART.role).limit(limit))
+
+    def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        """The parts that reach nothing any more, done or not.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        return self._parts(_TOGETHER.where(_PART.reaches_until <= now).order_by(_PART.role).limit(limit))
 
     def denials_of(self, role: str, *, done: bool = False) -> Denials:
         """Everything that all revocations together deny in a role; or only what IAM has already.

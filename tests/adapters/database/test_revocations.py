@@ -112,7 +112,14 @@ def test_a_part_is_due_until_it_is_done_and_again_when_it_is_over(kept: Revocati
     kept.note_done(again, NOON + timedelta(minutes=1))
     assert all(part.done_at and part.problem is None for part in kept.parts("one"))
     assert list(kept.due(NOON + COVERED_FOR - timedelta(seconds=1), limit=10)) == []
-    assert len(kept.due(NOON + COVERED_FOR, limit=10)) == 2
+    assert list(kept.over(NOON + COVERED_FOR - timedelta(seconds=1), limit=10)) == []
+    [one_of_them, _] = kept.due(NOON + COVERED_FOR, limit=10)
+    assert len(kept.over(NOON + COVERED_FOR, limit=10)) == 2
+    assert len(kept.over(NOON + COVERED_FOR, limit=1)) == 1
+    # What could not be cleaned up waits for its next turn too.
+    kept.note_failed(one_of_them, "no answer", NOON + COVERED_FOR + timedelta(minutes=1))
+    assert len(kept.due(NOON + COVERED_FOR, limit=10)) == 1
+    assert len(kept.due(NOON + COVERED_FOR + timedelta(minutes=1), limit=10)) == 2
 
 
 def test_a_role_denies_what_all_of_them_say_together(kept: Revocations) -> None:
