@@ -234,6 +234,7 @@ class Broker:
             sealing_problem=self.sealing.problem,
             streaming_problem=self.streaming.problem,
             checkpoints_problem=self.checkpoints_in_s3.problem,
+            revoking_problem=self.revoking.problem,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,

@@ -17,12 +17,14 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.sessions import SqlSessions
 from broker.core.entitlements import Account
-from broker.core.errors import Fault, LoginCause, PrincipalGone, SigningKeyUnusable
+from broker.core.errors import BrokerError, Fault, LoginCause, PrincipalGone, RolePolicyNotWritten, SigningKeyUnusable
 from broker.core.issuance import ErrandPorts
 from broker.core.own_roles import OwnRoles
 from broker.core.ports import Clock, Directory
+from broker.core.revocation import RolePart
 from broker.core.revoking import InAws, LeaverLimits, RevokingPorts, carry_out, revoke_gone
 from broker.periodic import Periodic
+from broker.readiness import Readiness
 from broker.settings import Settings
 from broker.signing import LateSigner, SigningKeys
 
@@ -30,6 +32,9 @@ _log = structlog.get_logger()
 
 # What was asked for on another node, or could not be done, waits so long at most.
 _EVERY: Final = timedelta(seconds=3)
+_CHECK: Final = "revoking"
+# Where leavers are not looked for; the default of the setting.
+_LATE_AFTER: Final = timedelta(minutes=5)
 _LOOK_FOR_LEAVERS: Final = "look for leavers"
 # A lock ends by itself, and anybody who types wrong passwords can bring one about.
 _GONE_FOR_GOOD: Final = frozenset({LoginCause.UNKNOWN_USERNAME, LoginCause.DISABLED, LoginCause.ACCOUNT_EXPIRED})
@@ -69,6 +74,21 @@ class Revoking:
         self._endpoints = endpoints
         self._accounts = accounts
         self._clock = clock
+        self._watch = Readiness({_CHECK: self._check_in_time})
+
+    def problem(self) -> str | None:
+        """What AWS should have been told by now and was not, looked at every few seconds; None for nothing."""
+        return self._watch()[_CHECK] if self._settings.own_roles.revoker else None
+
+    def _check_in_time(self) -> None:
+        now = self._clock()
+        within = self._settings.own_roles.revoke_within or _LATE_AFTER
+        late = SqlRevocations(self._database).late(now - within, now, limit=1)
+        for part in late:
+            raise RolePolicyNotWritten(
+                f"sessions of {part.role} should have ended by now, revocation {part.revocation.id}:"
+                f" {part.problem or 'it was not tried yet'}"
+            )
 
     def warn_at_start(self) -> None:
         """Log why the broker's own roles cannot be entered. People are served all the same: it is none of theirs."""
@@ -140,6 +160,7 @@ class Revoking:
             clock=self._clock,
             accounts=self._accounts_by_id,
             in_aws=self._in_aws,
+            report=_report,
         )
 
     def _accounts_by_id(self) -> Mapping[str, Account]:
@@ -177,6 +198,18 @@ def ports_without_aws(database: Database, clock: Clock) -> RevokingPorts:
         clock=clock,
         accounts=dict,
         in_aws=None,
+        report=_report,
+    )
+
+
+def _report(part: RolePart, failure: BrokerError) -> None:
+    # The revocation's id is the reference on the page and in the audit.
+    _log.error(
+        "role not changed for a revocation",
+        role=part.role,
+        revocation=part.revocation.id,
+        tries=part.tries + 1,
+        problem=str(failure),
     )
 
 

@@ -558,6 +558,12 @@ class MemoryRevocations:
         unfinished = [part for part in self.by_role.values() if part.done_at is None or part.reaches_nothing_at(now)]
         return [part for part in unfinished if part.next_try_at <= now][:limit]
 
+    def late(self, asked_before: datetime, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        self._check()
+        waiting = [part for part in self.by_role.values() if not part.done_at and not part.reaches_nothing_at(now)]
+        late = [part for part in waiting if part.revocation.asked_at < asked_before]
+        return sorted(late, key=lambda part: (part.revocation.asked_at, part.role))[:limit]
+
     def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         self._check()
         return [part for part in self.by_role.values() if part.reaches_nothing_at(now)][:limit]

@@ -452,6 +452,9 @@ class Revocations(Protocol):
     def due(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         """The parts that wait to be carried out, or to be taken back since they reach nothing any more."""
 
+    def late(self, asked_before: datetime, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        """The parts that were asked for before a moment, are not done and still reach something, the oldest first."""
+
     def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         """The parts that reach nothing any more, done or not."""
 

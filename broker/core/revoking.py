@@ -86,6 +86,7 @@ class RevokingPorts:
     Attributes:
         accounts: those of the entitlements file, by their twelve digits.
         in_aws: how AWS is told; None where ``[own_roles]`` does not say.
+        report: called with each role that could not be changed, and why.
     """
 
     audit: AuditLog
@@ -94,6 +95,7 @@ class RevokingPorts:
     clock: Clock
     accounts: Callable[[], Mapping[str, Account]]
     in_aws: InAws | None
+    report: Callable[[RolePart, BrokerError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,6 +546,7 @@ def _is_written(denials: Denials, role: str, exchange: Exchange, in_aws: InAws, 
 
 
 def _note_failed(part: RolePart, failure: BrokerError, ports: RevokingPorts) -> None:
+    ports.report(part, failure)
     _record(ports, _facts_of_part(part), EventKind.REVOCATION_REJECTED, reason=str(failure))
     if _is_beyond_help(part, failure, ports.clock()):
         # What may be left of it denies nobody anything, and goes with the next revocation of the role.

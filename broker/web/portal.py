@@ -56,6 +56,7 @@ class Portal:
         secret_key: at least 32 random bytes, the same on every node; keys for each purpose are derived from it.
         readiness: name of a check and what is wrong, None when nothing is.
         change_passwords: whether people may change the directory password here.
+        revoking_problem: why sessions that were ended go on in AWS for too long, None when none do.
         clock_problem: what is wrong with our clock, as far as AWS tells; None when nothing is.
         templates: the folder of the Jinja templates.
         refusal_step: a refused sign-in is answered after a multiple of this.
@@ -76,6 +77,7 @@ class Portal:
     sealing_problem: Callable[[], str | None]
     streaming_problem: Callable[[], str | None]
     checkpoints_problem: Callable[[], str | None]
+    revoking_problem: Callable[[], str | None]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]

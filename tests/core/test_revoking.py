@@ -77,6 +77,7 @@ class Revoking:
         self.outside = Outside(entitlement(), reports)
         self.role_policies = MemoryRolePolicies()
         self.accounts = {ACCOUNT.id: ACCOUNT}
+        self.reported: list[str] = []
         errands = ErrandPorts(
             signer=self.outside.signer,
             token_service=self.outside.token_service,
@@ -92,6 +93,7 @@ class Revoking:
             clock=self.outside.clock,
             accounts=lambda: self.accounts,
             in_aws=in_aws if own_roles else None,
+            report=lambda part, failure: self.reported.append(f"{part.role}: {failure}"),
         )
 
     def issue(self, entitlement_id: str = "home") -> None:
@@ -480,6 +482,7 @@ def test_a_role_that_cannot_be_changed_is_reported_tried_again_and_keeps_no_othe
     [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
     assert rejected.role == OTHER_ROLE
     assert rejected.reason == "IAM refused to change the role's policy: AccessDenied: not authorized"
+    assert revoking.reported == [f"{OTHER_ROLE}: {rejected.reason}"]
     [(_, parts)] = revoking.outside.revocations.newest(limit=5)
     assert {part.role: part.problem for part in parts} == {ROLE: None, OTHER_ROLE: rejected.reason}
     assert carry_out(revoking.ports) == 0
@@ -583,6 +586,10 @@ def test_an_account_that_the_entitlements_no_longer_have_is_reported(revoking: R
 
     [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
     assert "is not in the entitlements file" in (rejected.reason or "")
+    # The file is read again at each try.
+    revoking.accounts[ACCOUNT.id] = ACCOUNT
+    revoking.pass_time(seconds=15)
+    assert carry_out(revoking.ports) == 1
 
 
 def test_a_policy_that_somebody_else_wrote_is_left_as_it_is(revoking: Revoking) -> None:

@@ -25,6 +25,7 @@ from broker.core.assertion import claims_for
 from broker.core.entitlements import authorize_errand
 from broker.core.errors import SigningKeyUnusable
 from broker.core.revocation import ITSELF, POLICY_NAME
+from broker.revoking import Revoking
 from broker.settings import load_settings
 from tests.flow.demo_process import Answer, Demo, PortalClient, csrf_token, running_demo
 from tests.flow.test_commands import broker
@@ -210,6 +211,9 @@ def test_one_role_of_three_that_cannot_be_changed_is_reported_and_done_once_it_c
     again = demo.signed_in("erin").get("/admin/sessions/revocations").text
     assert "Not everywhere yet" in again
     assert "was left as it is" in again
+    assert eventually(lambda: "role not changed for a revocation" in demo.log())
+    assert late_in(demo, timedelta(0)) is None
+    assert "FinanceReports should have ended by now" in (late_in(demo, timedelta(minutes=6)) or "")
     assert json.dumps(iam.get_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME)["PolicyDocument"])
     iam.delete_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME)
 
@@ -223,6 +227,15 @@ def test_one_role_of_three_that_cannot_be_changed_is_reported_and_done_once_it_c
     assert eventually(refused)
     page = demo.signed_in("erin").get("/admin/sessions/revocations").text
     assert "Not everywhere yet" not in page
+
+
+def late_in(demo: Demo, passed: timedelta) -> str | None:
+    """What a node of this demo would say after that time."""
+    settings = load_settings(demo.settings, environment={})
+    broker = compose(settings)
+    return Revoking(
+        settings, broker.database, broker.keys, broker.directory, broker.endpoints, tuple, lambda: utc_now() + passed
+    ).problem()
 
 
 def test_the_revoker_can_take_nothing_but_what_it_is_for(demo: Demo) -> None:

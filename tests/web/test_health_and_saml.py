@@ -60,6 +60,16 @@ def test_a_clock_that_differs_from_that_of_aws_is_a_warning() -> None:
     assert "312" not in answer.text
 
 
+def test_sessions_that_should_have_ended_in_aws_are_a_warning(log: StringIO) -> None:
+    late = "sessions of arn:aws:iam::111122223333:role/Staff should have ended by now"
+    answer = World(revoking_problem=lambda: late).browser().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.get_json()["warnings"] == ["revoking"]
+    assert "Staff" not in answer.text
+    assert late in log.getvalue()
+
+
 def test_health_answers_set_no_cookie(world: World) -> None:
     for path in ("/healthz", "/readyz", "/saml/metadata"):
         assert "Set-Cookie" not in world.browser().get(path).headers

@@ -159,6 +159,8 @@ def test_a_role_that_aws_does_not_change_is_shown_with_its_reason_and_the_next_t
     assert "Not everywhere yet" in page
     assert "IAM refused to change the role&#39;s policy: AccessDenied: not authorized" in page
     assert "Tried again at" in page
+    [revocation] = world.revocations.kept
+    assert f"Reference <code>{revocation}</code>" in page
 
 
 def test_a_role_without_room_for_one_person_says_that_everybodys_sessions_ended(ada: Browser, world: World) -> None:

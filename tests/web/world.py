@@ -254,6 +254,7 @@ class World:
                 "sealing_problem": lambda: None,
                 "streaming_problem": lambda: None,
                 "checkpoints_problem": lambda: None,
+                "revoking_problem": lambda: None,
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
                 "revoking": self.revoking(own_roles=portal.pop("own_roles", True)),
@@ -295,6 +296,7 @@ class World:
             clock=self.clock,
             accounts=lambda: {account.id: account for account in (FILES, WORKBENCH)},
             in_aws=in_aws if own_roles else None,
+            report=lambda _part, _failure: None,
         )
 
     def browser(self, language: str = "en") -> Browser:

@@ -123,6 +123,15 @@ class SqlRevocations:
         statement = _TOGETHER.where(_PART.next_try_at <= now, unfinished)
         return self._parts(statement.order_by(_PART.next_try_at, _PART.role).limit(limit))
 
+    def late(self, asked_before: datetime, now: datetime, *, limit: int) -> Sequence[RolePart]:
+        """The parts that were asked for before a moment, are not done and still reach something, the oldest first.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        waits = (_PART.done_at.is_(None), _PART.reaches_until > now, _KEPT.asked_at < asked_before)
+        return self._parts(_TOGETHER.where(*waits).order_by(_KEPT.asked_at, _PART.role).limit(limit))
+
     def over(self, now: datetime, *, limit: int) -> Sequence[RolePart]:
         """The parts that reach nothing any more, done or not.
 

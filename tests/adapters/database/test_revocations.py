@@ -122,6 +122,22 @@ def test_a_part_is_due_until_it_is_done_and_again_when_it_is_over(kept: Revocati
     assert len(kept.due(NOON + COVERED_FOR + timedelta(minutes=1), limit=10)) == 2
 
 
+def test_what_waits_for_too_long_is_found_the_oldest_first(kept: Revocations) -> None:
+    for one in (revocation("new", 3), revocation("old"), revocation("older", -1), revocation("over", -2)):
+        kept.add(one)
+        denials = {WHOLE_ROLE: NOON - COVERED_FOR} if one.id == "over" else {WHOLE_ROLE: NOON}
+        kept.add_roles(one, {ROLE: denials}, is_last=True)
+
+    def late() -> list[str]:
+        return [part.revocation.id for part in kept.late(NOON + timedelta(minutes=1), NOON, limit=10)]
+
+    assert late() == ["older", "old"]
+    assert len(kept.late(NOON + timedelta(minutes=1), NOON, limit=1)) == 1
+    kept.note_failed(kept.parts("old")[0], "no answer", NOON + timedelta(hours=1))
+    kept.note_done(kept.parts("older")[0], NOON)
+    assert late() == ["old"]
+
+
 def test_a_role_denies_what_all_of_them_say_together(kept: Revocations) -> None:
     for name, denials in (("one", HERS), ("two", {WHOLE_ROLE: NOON})):
         one = revocation(name)
