@@ -26,6 +26,7 @@ from hypercorn.config import Config, Sockets
 from broker.sandbox.aws.front_door import FrontDoor
 from broker.sandbox.aws.ministack_plugin import Ministack, WrongMinistackError
 from broker.sandbox.aws.organization import Administrator, found_accounts
+from broker.sandbox.aws.partition import PARTITIONS, Partition
 from broker.sandbox.aws.sessions import SessionStore
 from broker.sandbox.aws.signin import SignIn
 
@@ -46,12 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps everything; made with mode 0700")
     parser.add_argument("--port", type=int, default=0, help="of the AWS origin; 0 takes a free one")
     parser.add_argument("--signin-port", type=int, default=0, help="of console sign-in; 0 takes a free one")
+    parser.add_argument("--partition", choices=sorted(PARTITIONS), default="aws", help="whose names and hosts it has")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
         with _only_one(options.state):
             aws, signin = _listen(options.port), _listen(options.signin_port)
-            asyncio.run(_serve(options.state, aws, signin))
+            asyncio.run(_serve(options.state, aws, signin, PARTITIONS[options.partition]))
     except (CannotStartError, WrongMinistackError) as error:
         print(f"The AWS stand-in cannot start: {error}", file=sys.stderr)
         return 1
@@ -110,12 +112,12 @@ def _administrator(state: Path) -> Administrator:
     return Administrator(keys["AccessKeyId"], keys["SecretAccessKey"])
 
 
-async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None:
+async def _serve(state: Path, aws: socket.socket, signin: socket.socket, partition: Partition) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    ministack = Ministack(state)
+    ministack = Ministack(state, partition)
     administrator = _administrator(state)
     await found_accounts(ministack, administrator)
     sessions = SessionStore(state / "sessions.jsonl", datetime.now(UTC))
@@ -123,7 +125,7 @@ async def _serve(state: Path, aws: socket.socket, signin: socket.socket) -> None
     signin_endpoint = f"http://{LOOPBACK}:{signin.getsockname()[1]}"
     apps = (
         (FrontDoor(ministack, sessions, administrator), aws),
-        (SignIn(sessions, aws_endpoint, signin_endpoint), signin),
+        (SignIn(sessions, aws_endpoint, signin_endpoint, partition), signin),
     )
     config = Config()
     config.accesslog = None  # URLs of console sign-in hold tokens

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 import xmlsec
 from lxml import etree
 
+from broker.sandbox.aws.partition import AWS, Partition
 from broker.sandbox.aws.saml_metadata import IdentityProvider, parse_without_dtd
 
 _SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -45,8 +46,7 @@ _LINE_BREAKS = str.maketrans("", "", " \t\r\n")
 REDEEM_WITHIN = timedelta(minutes=5)
 # AWS publishes no tolerance. An IssueInstant further ahead than this is no clock drift of one machine room.
 _FUTURE_TOLERANCE = timedelta(seconds=60)
-AUDIENCES = frozenset({"https://signin.aws.amazon.com/saml", "urn:amazon:webservices"})
-_RECIPIENT = re.compile(r"https://([a-z]{2}(-[a-z]+)+-\d+\.)?signin\.aws\.amazon\.com/(static/)?saml")
+_RECIPIENT = re.compile(r"https://([a-z0-9.-]+)/(?:static/)?saml")
 
 _ATTRIBUTES = "https://aws.amazon.com/SAML/Attributes/"
 _TAG = _ATTRIBUTES + "PrincipalTag:"
@@ -109,13 +109,16 @@ class VerifiedAssertion:
     session_not_on_or_after: datetime | None
 
 
-def verify_response(encoded: str, provider: IdentityProvider, now: datetime) -> VerifiedAssertion:
+def verify_response(
+    encoded: str, provider: IdentityProvider, now: datetime, partition: Partition = AWS
+) -> VerifiedAssertion:
     """Verify a base64 SAML response against the registered provider.
 
     Args:
         encoded: the SAMLAssertion parameter.
         provider: entity id and keys from the registered metadata.
         now: aware, UTC.
+        partition: that the assertion has to be made for.
 
     Raises:
         AssertionRefusedError: with the code, status and text of STS.
@@ -127,7 +130,7 @@ def verify_response(encoded: str, provider: IdentityProvider, now: datetime) -> 
     _check_status(response)
     recipient, confirmed_until = _confirmation(assertion)
     _check_times(assertion, confirmed_until, now)
-    _check_audience(response, assertion, recipient)
+    _check_audience(response, assertion, recipient, partition)
     subject, subject_type = _subject(assertion)
     return _claims(assertion, provider.entity_id, subject, subject_type, recipient, now)
 
@@ -279,16 +282,18 @@ def _check_times(assertion: etree._Element, confirmed_until: datetime, now: date
         raise AssertionRefusedError("Response is not yet valid")
 
 
-def _check_audience(response: etree._Element, assertion: etree._Element, recipient: str) -> None:
+def _check_audience(response: etree._Element, assertion: etree._Element, recipient: str, partition: Partition) -> None:
     restrictions = assertion.findall(f"{{{_SAML}}}Conditions/{{{_SAML}}}AudienceRestriction")
     # SAML Core 2.5.1.4: several restrictions must each be met.
     if not restrictions or not all(
-        any(_text(audience) in AUDIENCES for audience in r.findall(f"{{{_SAML}}}Audience")) for r in restrictions
+        any(_text(audience) in partition.audiences for audience in r.findall(f"{{{_SAML}}}Audience"))
+        for r in restrictions
     ):
         raise AssertionRefusedError("Response does not contain the required audience")
     destination = response.get("Destination")
     for address in (recipient, *([destination] if destination is not None else [])):
-        if not _RECIPIENT.fullmatch(address):
+        found = _RECIPIENT.fullmatch(address)
+        if found is None or not partition.signin.fullmatch(found[1]):
             raise AssertionRefusedError("Response does not contain the required recipient")
 
 

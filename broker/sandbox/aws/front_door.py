@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlencode
 from xml.sax.saxutils import escape as escape_markup
 
 from lxml import etree
@@ -143,6 +143,9 @@ class FrontDoor:
             _LOG.exception("request %s failed", request_id)
             status, headers, body = error_response(service, "InternalError", 500, "Internal error", request_id)
         headers = {name.lower(): value for name, value in headers.items()}
+        if service != "s3":
+            body = self._ministack.partition.shown(body.decode()).encode()
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
         headers["x-amzn-requestid"] = request_id
         if service == "s3":
             headers.setdefault("x-amz-request-id", request_id)
@@ -305,8 +308,11 @@ class FrontDoor:
         if not named or not isinstance(caller, Session):
             return
         region = self._ministack.bucket_region(bucket) or request.region
-        arn = s3_encryption.key_arn(named, region, self._ministack.bucket_owner(bucket) or caller.account)
-        context = self._context(caller, request, now, {"kms:viaservice": f"s3.{region}.amazonaws.com"})
+        partition = self._ministack.partition
+        arn = s3_encryption.key_arn(
+            partition.kept(named), region, self._ministack.bucket_owner(bucket) or caller.account
+        )
+        context = self._context(caller, request, now, {"kms:viaservice": f"s3.{region}.{partition.dns_suffix}"})
         for action in actions:
             authorize(self._holder(caller), Permission(action, arn, context))
 
@@ -326,7 +332,8 @@ class FrontDoor:
             issued = self._sts.assume_role_with_saml(parameters, request.keys, now)
             return _issued_response(action, issued, request_id)
         if action == "AssumeRole":
-            self._require(caller, request, "sts:AssumeRole", parameters.get("RoleArn", ""), now)
+            asked = self._ministack.partition.kept(parameters.get("RoleArn", ""))
+            self._require(caller, request, "sts:AssumeRole", asked, now)
             names = [caller.account, f"arn:aws:iam::{caller.account}:root"]
             names += [caller.role_arn] if isinstance(caller, Session) else []
             own = caller if isinstance(caller, Session) else None
@@ -337,7 +344,8 @@ class FrontDoor:
         raise RefusedError("InvalidAction", 400, "Could not find operation")
 
     async def _identity(self, request: _Request, caller: Caller, now: datetime) -> Response:
-        parameters = _form(request)
+        parameters = {name: self._ministack.partition.kept(value) for name, value in _form(request).items()}
+        body = urlencode(parameters).encode()
         action = parameters.get("Action", "")
         resource = _iam_resource(parameters, caller.account, self._ministack)
         keys = self._keys_of_role(action, parameters, caller.account)
@@ -356,7 +364,7 @@ class FrontDoor:
         if action == "PutRolePolicy":
             self._check_role_policy_size(parameters, caller.account)
         changes = not action.startswith(("Get", "List", "Simulate"))
-        return await self._ministack.iam_request(caller.account, request.region, request.body, changes=changes)
+        return await self._ministack.iam_request(caller.account, request.region, body, changes=changes)
 
     def _keys_of_role(self, action: str, parameters: Mapping[str, str], account: str) -> Mapping[str, str]:
         """What IAM tells policies about the role that a request is about."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from broker.sandbox.aws.partition import AWS, Partition
+
 VERSION = "1.5.33"
 
 Response = tuple[int, dict[str, str], bytes]
@@ -62,12 +64,17 @@ class Role:
 class Ministack:
     """ministack's S3 and IAM, with all state under one folder."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, partition: Partition = AWS) -> None:
         """Load ministack and what an earlier run left in the folder.
+
+        Args:
+            state: the folder.
+            partition: whose names come in and go out; ministack keeps those of ``aws``.
 
         Raises:
             WrongMinistackError: not the pinned version.
         """
+        self.partition = partition
         # ministack reads these when its modules are imported, so they are set first. This process is its alone.
         os.environ |= {
             "S3_PERSIST": "1",
@@ -191,7 +198,8 @@ class Ministack:
     def bucket_policy(self, bucket: str) -> str | None:
         """The policy document of a bucket, or None."""
         document = self._s3._bucket_policies.get_scoped(self.bucket_owner(bucket), None, bucket)  # noqa: SLF001
-        return document.decode() if isinstance(document, bytes) else document
+        text: str | None = document.decode() if isinstance(document, bytes) else document
+        return None if text is None else self.partition.kept(text)
 
     def buckets(self) -> list[tuple[str, str, str]]:
         """Account, name and creation time of every bucket of every account."""

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from broker.sandbox.aws.front_door import Receive, Scope, Send
+from broker.sandbox.aws.partition import AWS, Partition
 from broker.sandbox.aws.sessions import Session, SessionStore
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _TOKEN_LIFETIME = timedelta(minutes=15)
 _MIN_SECONDS, _MAX_SECONDS = 900, 43_200
 _MAX_BODY_BYTES = 64 * 1024
 _COOKIE = "aws-stand-in-console"
-_CONSOLE_HOST = re.compile(r"([a-z0-9-]+\.)*console\.aws\.amazon\.com")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+")
 _BUCKET_PATH = re.compile(r"/s3/(?:buckets|object)/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -110,12 +110,13 @@ class Listing:
     error_message: str = ""
 
 
-def read_destination(url: str, own_origin: str) -> Destination:
+def read_destination(url: str, own_origin: str, partition: Partition = AWS) -> Destination:
     """Check and read a console address.
 
     Args:
         url: the Destination parameter.
         own_origin: of this stand-in, which is allowed too.
+        partition: whose console it has to be.
 
     Raises:
         SignInRefusedError: not an address of the AWS console.
@@ -128,7 +129,7 @@ def read_destination(url: str, own_origin: str) -> Destination:
     to_console = (
         parts.scheme == "https"
         and port in {None, 443}
-        and _CONSOLE_HOST.fullmatch(parts.hostname or "") is not None
+        and partition.console.fullmatch(parts.hostname or "") is not None
         and "@" not in parts.netloc
     )
     if not to_console and f"{parts.scheme}://{parts.netloc}" != own_origin:
@@ -149,8 +150,9 @@ def read_destination(url: str, own_origin: str) -> Destination:
 class SignIn:
     """The ASGI application on the console sign-in origin. Tokens and console sessions live in memory."""
 
-    def __init__(self, sessions: SessionStore, aws_endpoint: str, own_origin: str) -> None:
-        """Take the issued sessions, where S3 is, and this origin's own address."""
+    def __init__(self, sessions: SessionStore, aws_endpoint: str, own_origin: str, partition: Partition = AWS) -> None:
+        """Take the issued sessions, where S3 is, this origin's own address, and the partition of the console."""
+        self._partition = partition
         self._sessions = sessions
         self._aws_endpoint = aws_endpoint
         self._own_origin = own_origin
@@ -254,7 +256,7 @@ class SignIn:
         found = self._tokens.get(_digest(parameters.get("SigninToken", "")))
         if found is None or now >= found.expires_at:
             raise SignInRefusedError("Invalid SigninToken parameter")
-        destination = read_destination(parameters.get("Destination", ""), self._own_origin)
+        destination = read_destination(parameters.get("Destination", ""), self._own_origin, self._partition)
         issuer = parameters.get("Issuer", "")
         if issuer and urlsplit(issuer).scheme not in {"http", "https"}:
             raise SignInRefusedError("Invalid Issuer parameter")

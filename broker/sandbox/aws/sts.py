@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from broker.sandbox.aws.assertion_check import AssertionRefusedError, VerifiedAssertion, check_tag, verify_response
 from broker.sandbox.aws.ministack_plugin import Ministack, Role
+from broker.sandbox.aws.partition import Partition
 from broker.sandbox.aws.policy import Kind, MalformedPolicyError, Policy, parse_policy
 from broker.sandbox.aws.policy_conditions import RequestContext
 from broker.sandbox.aws.saml_metadata import parse_metadata
@@ -101,6 +102,7 @@ class SecurityTokenService:
         """Take the stores that hold roles, providers and sessions."""
         self._ministack = ministack
         self._sessions = sessions
+        self._partition = ministack.partition
 
     def assume_role_with_saml(
         self, parameters: Mapping[str, str], request_keys: dict[str, str], now: datetime
@@ -115,12 +117,12 @@ class SecurityTokenService:
         Raises:
             StsError: with code, status and text as STS has them.
         """
-        role_arn = _text(parameters, "RoleArn", 20, 2048, _ARN_TEXT)
-        provider_arn = _text(parameters, "PrincipalArn", 20, 2048, _ARN_TEXT)
+        role_arn = self._partition.kept(_text(parameters, "RoleArn", 20, 2048, _ARN_TEXT))
+        provider_arn = self._partition.kept(_text(parameters, "PrincipalArn", 20, 2048, _ARN_TEXT))
         encoded = _text(parameters, "SAMLAssertion", 4, 100_000, None, secret=True)
         _integer(parameters, "MinimumSessionTokenSize", 0, _MAX_TOKEN_SIZE)
         duration = _integer(parameters, "DurationSeconds", _MIN_SECONDS, _MAX_SECONDS)
-        policies = _session_policies(parameters)
+        policies = _session_policies(parameters, self._partition)
 
         metadata = self._ministack.saml_metadata(provider_arn) if _PROVIDER_ARN.fullmatch(provider_arn) else None
         if metadata is None:
@@ -131,13 +133,14 @@ class SecurityTokenService:
                 "Error Code: AuthSamlManifestNotFoundException)",
             )
         try:
-            assertion = verify_response(encoded, parse_metadata(metadata), now)
+            assertion = verify_response(encoded, parse_metadata(metadata), now, self._partition)
         except AssertionRefusedError as refused:
             raise StsError(refused.code, refused.status, str(refused)) from refused
 
         role = self._role(role_arn)
         denied = StsError("AccessDenied", 403, "Not authorized to perform sts:AssumeRoleWithSAML")
-        if role is None or (role_arn, provider_arn) not in assertion.roles:
+        pairs = {(self._partition.kept(role), self._partition.kept(provider)) for role, provider in assertion.roles}
+        if role is None or (role_arn, provider_arn) not in pairs:
             raise denied
         if role_arn.split(":")[4] != provider_arn.split(":")[4]:
             raise denied
@@ -204,7 +207,7 @@ class SecurityTokenService:
             StsError: with code, status and text as STS has them.
         """
         caller_arn, names, own_session = caller
-        role_arn = _text(parameters, "RoleArn", 20, 2048, _ARN_TEXT)
+        role_arn = self._partition.kept(_text(parameters, "RoleArn", 20, 2048, _ARN_TEXT))
         name = _text(parameters, "RoleSessionName", 2, 64, _SESSION_NAME)
         duration = _integer(parameters, "DurationSeconds", _MIN_SECONDS, _MAX_SECONDS)
         source_identity = parameters.get("SourceIdentity", own_session.source_identity if own_session else "")
@@ -213,7 +216,7 @@ class SecurityTokenService:
         if source_identity and not _SESSION_NAME.fullmatch(source_identity):
             raise StsError("ValidationError", 400, "SourceIdentity does not match [\\w+=,.@-]*")
         tags, transitive = _tags(parameters, own_session)
-        policies = _session_policies(parameters)
+        policies = _session_policies(parameters, self._partition)
         role = self._role(role_arn)
         context = RequestContext(
             {
@@ -344,7 +347,7 @@ def _integer(parameters: Mapping[str, str], name: str, least: int, most: int) ->
     return int(text)
 
 
-def _session_policies(parameters: Mapping[str, str]) -> _SessionPolicies:
+def _session_policies(parameters: Mapping[str, str], partition: Partition) -> _SessionPolicies:
     given = sum(name.startswith("PolicyArns.member.") for name in parameters)
     arns = [_text(parameters, f"PolicyArns.member.{n}.arn", 20, 2048, _ARN_TEXT) for n in range(1, given + 1)]
     if len(arns) > _MAX_POLICY_ARNS:
@@ -352,8 +355,10 @@ def _session_policies(parameters: Mapping[str, str]) -> _SessionPolicies:
     inline = _text(parameters, "Policy", 1, _MAX_POLICY_TEXT, _POLICY_TEXT) if "Policy" in parameters else None
     if sum(map(len, [*arns, inline or ""])) > _MAX_POLICY_TEXT:
         raise StsError("PackedPolicyTooLarge", 400, "The plaintext of the session policies exceeds 2048 characters.")
+    arns = [partition.kept(arn) for arn in arns]  # counted as they came
     if inline is None:
         return _SessionPolicies((), tuple(arns))
+    inline = partition.kept(inline)
     try:
         parse_policy(inline, Kind.IDENTITY)
     except MalformedPolicyError as error:

@@ -36,11 +36,11 @@ def assertion_for(grant: Grant, key: SigningKey, **changes: Any) -> SignedAssert
     return SamlAssertionSigner(key).sign(replace(claims, **changes))
 
 
-def s3_client(endpoint: str, credentials: TemporaryCredentials) -> S3Client:
+def s3_client(endpoint: str, credentials: TemporaryCredentials, region: str = "ap-northeast-1") -> S3Client:
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
-        region_name="ap-northeast-1",
+        region_name=region,
         aws_access_key_id=credentials.access_key_id,
         aws_secret_access_key=credentials.secret_access_key.reveal(),
         aws_session_token=credentials.session_token.reveal(),

@@ -34,21 +34,21 @@ class StandIn:
     state: Path
 
 
-def command(state: Path, port: int = 0, signin_port: int = 0) -> list[str]:
+def command(state: Path, port: int = 0, signin_port: int = 0, partition: str = "aws") -> list[str]:
     """Return the command line that starts a stand-in."""
     ports = ["--port", str(port), "--signin-port", str(signin_port)]
-    return [sys.executable, "-m", "broker.sandbox.aws", "--state", str(state), *ports]
+    return [sys.executable, "-m", "broker.sandbox.aws", "--state", str(state), *ports, "--partition", partition]
 
 
 @contextmanager
-def running_stand_in(state: Path, port: int = 0, signin_port: int = 0) -> Iterator[StandIn]:
+def running_stand_in(state: Path, port: int = 0, signin_port: int = 0, partition: str = "aws") -> Iterator[StandIn]:
     """Start a stand-in whose state is in a folder, wait until it is ready, stop it at the end.
 
     Raises:
         RuntimeError: it did not become ready; the text holds what it said.
     """
     process = subprocess.Popen(
-        command(state, port, signin_port),
+        command(state, port, signin_port, partition),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
