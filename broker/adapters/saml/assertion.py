@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from copy import deepcopy
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from lxml import etree
@@ -96,7 +97,8 @@ def _response(claims: AssertionClaims) -> etree._Element:
 
 
 def _assertion(claims: AssertionClaims) -> etree._Element:
-    assertion, end = deepcopy(_ASSERTION), saml_time(claims.not_on_or_after)
+    assertion = deepcopy(_with_attributes(tuple(map(len, claims.attributes.values()))))
+    end = saml_time(claims.not_on_or_after)
     assertion.set("ID", claims.id)
     assertion.set("IssueInstant", saml_time(claims.issue_instant))
     issuer, (name_id, (confirmation,)), conditions, statement, attributes = assertion
@@ -112,8 +114,19 @@ def _assertion(claims: AssertionClaims) -> etree._Element:
     statement.set("SessionIndex", claims.id)
     ((context,),) = statement
     context.text = claims.authn_context
-    for name, values in claims.attributes.items():
-        attribute = etree.SubElement(attributes, _ATTRIBUTE, {"Name": name, "NameFormat": URI_NAME})
-        for value in values:
-            etree.SubElement(attribute, _ATTRIBUTE_VALUE).text = value
+    for attribute, (name, values) in zip(attributes, claims.attributes.items(), strict=True):
+        attribute.set("Name", name)
+        for element, value in zip(attribute, values, strict=True):
+            element.text = value
+    return assertion
+
+
+@lru_cache(maxsize=64)
+def _with_attributes(numbers: tuple[int, ...]) -> etree._Element:
+    """The form with so many values in each attribute, to be copied: entitlements differ in little but that."""
+    assertion = deepcopy(_ASSERTION)
+    for number in numbers:
+        attribute = etree.SubElement(assertion[-1], _ATTRIBUTE, {"Name": "", "NameFormat": URI_NAME})
+        for _ in range(number):
+            etree.SubElement(attribute, _ATTRIBUTE_VALUE)
     return assertion
