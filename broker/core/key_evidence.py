@@ -17,7 +17,8 @@ from broker.core.errors import certificate_missing
 from broker.core.key_rollover import ProviderState, RolloverReport
 from broker.core.ports import AuditLog
 
-# The broker's own errands are signed with another key than people's issuances, and both lie in one log.
+# What else may lie between: issuances with the other key (people's, or the broker's own errands), and other refusals.
+# While a certificate is missing, every exchange in that account is refused for it.
 _LOOKED_THROUGH: Final = 50
 
 
@@ -52,8 +53,9 @@ def _with_answers(
     provider: ProviderState, since: datetime, audit: AuditLog, *, errands: bool, shared: bool
 ) -> ProviderState:
     lacking = certificate_missing(provider.account.saml_provider_arn)
-    refusals = AuditFilter(kind=EventKind.ISSUANCE_REJECTED, account=provider.account.id, text=lacking, since=since)
-    refused_at = next((event.time for event in audit.search(refusals, limit=1).events), None)
+    refusals = AuditFilter(kind=EventKind.ISSUANCE_REJECTED, account=provider.account.id, since=since)
+    found = audit.search(refusals, limit=_LOOKED_THROUGH).events
+    refused_at = next((event.time for event in found if lacking in (event.reason or "")), None)
     # An event names the account and no provider: where an account has two of them, it could be the other one's.
     accepted_at = None if shared else _accepted_at(provider, since, audit, errands=errands)
     if refused_at is not None and accepted_at is not None and accepted_at > refused_at:
