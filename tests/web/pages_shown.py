@@ -354,7 +354,8 @@ def signing_keys_in_a_rollover(world: World, browser: Browser) -> TestResponse:
     return browser.get("/admin/keys")
 
 
-def signing_keys_of_which_the_new_one_is_refused(world: World, browser: Browser) -> TestResponse:
+def refuse_the_new_key(world: World) -> None:
+    """A rollover that forgot an account, and a key of the own roles that is not there."""
     new = replace(KEY, id="0a1b2c3d4e5f6071", created=world.clock(), not_after=KEY.not_after + timedelta(days=300))
     world.rollover = replace(
         world.rollover,
@@ -368,6 +369,10 @@ def signing_keys_of_which_the_new_one_is_refused(world: World, browser: Browser)
     world.own_key_problem = (
         "own_roles.keys: /etc/federation-broker/own-role-keys/0a1b2c3d4e5f6071.key.pem: no such file"
     )
+
+
+def signing_keys_of_which_the_new_one_is_refused(world: World, browser: Browser) -> TestResponse:
+    refuse_the_new_key(world)
     browser.sign_in(ADA)
     return browser.get("/admin/keys")
 

@@ -16,7 +16,7 @@ from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Sc
 from broker.core.errors import LoginCause, RolePolicyRefused
 from tests.fakes import Person, person_named
 from tests.web.live_portal import LivePortal, serve
-from tests.web.pages_shown import begin_rollover
+from tests.web.pages_shown import begin_rollover, refuse_the_new_key
 from tests.web.second_factors import RECOVERY_CODE, SEALED, code_now, give_app, give_passkey
 from tests.web.world import ADA, ADMINISTRATORS, FILES, HOME, KEN, NOBODY, REQUIRED, STAFF
 
@@ -249,6 +249,12 @@ def signing_keys_in_a_rollover(page: Page, portal: LivePortal) -> None:
     page.goto(f"{portal.url}/admin/keys")
 
 
+def signing_keys_of_which_the_new_one_is_refused(page: Page, portal: LivePortal) -> None:
+    refuse_the_new_key(portal.world)
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/keys")
+
+
 def an_error(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, KEN)
     portal.world.directory.down = True
@@ -366,6 +372,7 @@ PAGES: dict[Visit, str] = {
     ended_sessions: ".outcome-bad",
     ones_own_live_sessions: "tr.more details[open] .policy-words",
     signing_keys_in_a_rollover: "#tell-1",
+    signing_keys_of_which_the_new_one_is_refused: "#own-keys",
     an_error: ".error-status",
 }
 
