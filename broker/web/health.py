@@ -24,8 +24,8 @@ def ready() -> Response:
     An entitlements file that went wrong while an older version is in force is a warning: the node still serves. So is
     a signing key that ends soon, or one that cannot take over from the one that signs, a key of the broker's own roles
     that cannot be used (people get what is theirs without it), and an audit that is not sealed or does not reach the
-    SIEM or S3 in time: events are safe, and their proof or their copy comes later. Sessions that were ended and go on in
-    AWS are one too: whatever stops them from ending, more nodes would not.
+    SIEM or S3 in time: events are safe, and their proof or their copy comes later. Sessions that were ended and go on
+    in AWS are one too: whatever stops them from ending, more nodes would not.
     """
     portal = current_portal()
     checks = portal.readiness()
