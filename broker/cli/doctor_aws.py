@@ -1,4 +1,4 @@
-"""``broker doctor aws``: the signing keys, and the way to each account."""
+"""``broker doctor aws``: the signing keys, the way to each account, and whether sessions could be ended there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from broker.adapters.database.engine import Database
 from broker.adapters.entitlements_file import parse_file
 from broker.cli.doctor import CHECKS, as_json, doctor, examine
 from broker.cli.options import with_settings
-from broker.compose import OWN_ROLES_OPTION, own_accounts, own_signing_keys, signing_keys, utc_now
+from broker.compose import OWN_ROLES_OPTION, compose, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import (
     AuditUnavailable,
+    BrokerError,
     ConfigurationInvalid,
     EntitlementsInvalid,
     SettingsInvalid,
@@ -28,6 +29,7 @@ from broker.core.findings import Finding, FindingState
 from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
+from broker.core.revoking import prove_revoker
 from broker.settings import Settings
 from broker.signing import SigningKeys
 
@@ -47,6 +49,7 @@ def diagnose_aws(
     """
     accounts: tuple[Account, ...] = ()
     roles: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    arns: defaultdict[str, set[str]] = defaultdict(set)
     try:
         parsed = parse_file(settings.entitlements, settings.attributes)
     except EntitlementsInvalid as error:
@@ -54,6 +57,7 @@ def diagnose_aws(
     else:
         accounts = parsed.accounts
         for item in parsed.entitlements:
+            arns[item.entitlement.account.key].add(item.entitlement.role_arn)
             roles[item.entitlement.account.key][item.entitlement.role_name].update(item.entitlement.tags)
     yield from _diagnose_keys(settings, signing_keys(settings), accounts, clock)
     if settings.own_roles.revoker:
@@ -64,6 +68,9 @@ def diagnose_aws(
     route = Route(endpoints, settings.aws.proxy, settings.aws.connect_timeout, settings.aws.read_timeout)
     for account in accounts:
         yield from diagnose_account(account, roles[account.key], route, clock)
+    if settings.own_roles.revoker:
+        for account in accounts:
+            yield from _diagnose_revoker(settings, account, arns[account.key], endpoints)
 
 
 def _diagnose_keys(
@@ -90,6 +97,34 @@ def _diagnose_keys(
         )
     yield from _what_to_tell(report)
 
+
+def _diagnose_revoker(
+    settings: Settings, account: Account, roles: set[str], endpoints: AwsEndpoints
+) -> Iterator[Finding]:
+    """Enter the revoker, as for ending sessions: an errand, and recorded like one."""
+    subject = f"ending sessions in {account.name} ({account.id})"
+    broker = compose(settings, endpoints)
+    try:
+        proved = prove_revoker(account, sorted(roles), broker.revoking.ports())
+    except BrokerError as error:
+        advice = f"own_roles, aws-revoker.yaml in {account.id}; `broker metadata --for own-roles` is what AWS must have"
+        yield Finding(FindingState.FAILED, subject, f"the revoker cannot be entered: {error}", advice)
+        return
+    finally:
+        broker.database.dispose()
+    for role, failure in proved.items():
+        if failure is None:
+            yield Finding(FindingState.OK, subject, f"{role} can be changed")
+        else:
+            yield Finding(FindingState.FAILED, subject, f"{role}: {failure}", _ROLE_ADVICE)
+    if not proved:
+        yield Finding(FindingState.OK, subject, "the serving broker is just changing roles there")
+
+
+_ROLE_ADVICE = (
+    "the role itself; RolesPath and BoundaryArns of aws-revoker.yaml: it needs that path, and one of those as its"
+    " permissions boundary"
+)
 
 _STATES = {
     KeyState.ACTIVE: "signs",
@@ -142,7 +177,10 @@ def _faults(error: ConfigurationInvalid) -> Iterator[Finding]:
 @with_settings
 @as_json
 def doctor_aws(settings_file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """Look at the signing keys, what AWS must be told, and the way to STS and to sign-in for each account."""
+    """Look at the signing keys, what AWS must be told, the way to each account, and the revoker's if there is one.
+
+    The revoker is entered for it, which is recorded; no role is changed.
+    """
     examine(settings_file, {"aws": diagnose_aws}, as_json=as_json)
 
 

@@ -56,6 +56,9 @@ from broker.core.revocation import (
 LONGEST_PURPOSE: Final = 200
 """Characters of why a revocation was asked for; the rest is cut off."""
 
+PROOF: Final = "proof"
+"""What the audit calls the revocation of an errand that only finds out whether one would work."""
+
 # A role that cannot be changed is tried again after so long, twice that, and so on.
 _FIRST_PAUSE: Final = timedelta(seconds=15)
 _LONGEST_PAUSE: Final = timedelta(minutes=15)
@@ -465,6 +468,50 @@ def _by_errand(parts: Sequence[RolePart]) -> Iterator[Sequence[RolePart]]:
             some = []
         some.append(part)
     yield some
+
+
+def prove_revoker(account: Account, roles: Sequence[str], ports: RevokingPorts) -> Mapping[str, BrokerError | None]:
+    """Find out whether sessions could be ended; nothing is.
+
+    The revoker puts back what a role denies, or takes away what is not there: AWS asks for the same rights.
+
+    Args:
+        account: of the entitlements file.
+        roles: ARNs, all of that account.
+        ports: the outside, with AWS.
+
+    Returns:
+        why each role could not be changed; None where it could. Roles that are left out are just being changed.
+
+    Raises:
+        SessionPolicyTooLong: too many roles at once.
+        TokenServiceRefused: the revoker cannot be entered; recorded like every errand.
+        Unavailable: something did not answer.
+    """
+    assert ports.in_aws is not None  # noqa: S101 - asked for where there is a revoker
+    work, now = f"role policies of {account.id}", ports.clock()
+    # Nobody else may write between a look and what it leads to.
+    if not ports.revocations.claim(work, now, now + _CLAIMED_FOR):
+        return {}
+    try:
+        own_role = ports.in_aws.own_roles.revoker_for(account, sorted(roles))
+        request = ErrandRequest(asked_by=BY_ITSELF.principal, own_role=own_role, revocation_id=PROOF)
+        exchange = enter_own_role(request, ports.in_aws.errands).exchange
+        return {role: _proved(role, exchange, ports.in_aws) for role in roles}
+    finally:
+        ports.revocations.give_up(work, ports.clock())
+
+
+def _proved(role: str, exchange: Exchange, in_aws: InAws) -> BrokerError | None:
+    try:
+        document = in_aws.role_policies.read(exchange, role)
+        if document is None:
+            in_aws.role_policies.delete(exchange, role)
+        else:
+            in_aws.role_policies.write(exchange, role, write_policy(read_policy(document)))
+    except BrokerError as failure:
+        return failure
+    return None
 
 
 def _carry_out_errand(account: str, parts: Sequence[RolePart], ports: RevokingPorts, in_aws: InAws) -> int:

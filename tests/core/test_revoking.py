@@ -54,6 +54,7 @@ from broker.core.revoking import (
     ended_among,
     find_target,
     plan_revocation,
+    prove_revoker,
     revoke,
     revoke_gone,
 )
@@ -689,6 +690,34 @@ def test_many_roles_take_several_errands_that_each_fit_a_session_policy(revoking
     errands = [policy for grant, policy in revoking.outside.token_service.exchanged if grant.use is Use.ERRAND]
     assert len(errands) == 3
     assert all(policy and len(policy.json) <= 2048 for policy in errands)
+
+
+def test_whether_sessions_could_be_ended_is_found_out_without_ending_any(revoking: Revoking) -> None:
+    refused = RolePolicyRefused("AccessDenied", "not authorized")
+    revoking.role_policies.refuses[OTHER_ROLE] = refused
+    document = write_policy({HERS: NOW})
+    revoking.role_policies.documents[ROLE] = document
+    third, foreign = f"{ROLE}2", f"{ROLE}3"
+    revoking.role_policies.documents[foreign] = "somebody's"
+    proved = prove_revoker(ACCOUNT, [ROLE, OTHER_ROLE, third, foreign], revoking.ports)
+
+    assert (proved[ROLE], proved[OTHER_ROLE], proved[third]) == (None, refused, None)
+    assert isinstance(proved[foreign], RolePolicyForeign)
+    assert revoking.role_policies.documents == {ROLE: document, foreign: "somebody's"}
+    [intended] = [one for one in revoking.events(EventKind.ISSUANCE_INTENDED) if one.use == Use.ERRAND]
+    assert (intended.revocation_id, intended.principal_username) == ("proof", "federation-broker")
+
+
+def test_a_proof_waits_for_nobody_and_never_gets_between_a_look_and_a_change(revoking: Revoking) -> None:
+    now = revoking.outside.clock()
+    work = f"role policies of {ACCOUNT.id}"
+    assert revoking.outside.revocations.claim(work, now, now + timedelta(minutes=5))
+    assert prove_revoker(ACCOUNT, [ROLE], revoking.ports) == {}
+    revoking.pass_time(minutes=5)
+    revoking.outside.token_service.fails = TokenServiceUnavailable("no answer from STS")
+    with pytest.raises(TokenServiceUnavailable):
+        prove_revoker(ACCOUNT, [ROLE], revoking.ports)
+    assert revoking.outside.revocations.claim(work, revoking.outside.clock(), revoking.outside.clock())
 
 
 # --- the end

@@ -17,8 +17,10 @@ from broker.cli.doctor import CHECKS
 from broker.cli.doctor_aws import diagnose_aws
 from broker.compose import accounts, signing_keys, utc_now
 from broker.core.findings import Finding, FindingState
+from broker.core.revocation import POLICY_NAME
 from broker.settings import Settings, load_settings
 from tests.flow.demo_process import Demo
+from tests.flow.test_revocation import iam_of
 
 
 @pytest.fixture
@@ -49,7 +51,30 @@ def test_nothing_is_wrong_with_the_demo(demo: Demo, settings: Settings) -> None:
         assert f"{account.name} ({account.id}) has the present metadata, as was confirmed on" in text
         assert account.saml_provider_arn in text
     assert "trust policy of FalconData" in text
+    assert "role/FalconData can be changed" in text
     assert "PRIVATE KEY" not in text
+
+
+def test_a_revoker_that_cannot_be_entered_is_named_with_what_to_look_at(demo: Demo, settings: Settings) -> None:
+    missing = replace(settings, own_roles=replace(settings.own_roles, revoker="NoSuchRole"))
+    failed = of(found(demo, missing), FindingState.FAILED)
+
+    assert len(failed) == len(accounts(settings))
+    assert all("the revoker cannot be entered" in one and "aws-revoker.yaml" in one for one in failed)
+    none = replace(settings, own_roles=replace(settings.own_roles, revoker=""))
+    assert not [finding for finding in found(demo, none) if finding.subject.startswith("ending sessions")]
+
+
+def test_a_role_that_the_revoker_could_not_change_is_named(demo: Demo, settings: Settings) -> None:
+    foreign = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:Nothing","Resource":"*"}]}'
+    iam = iam_of(demo)
+    iam.put_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME, PolicyDocument=foreign)
+    try:
+        [failed] = of(found(demo, settings), FindingState.FAILED)
+    finally:
+        iam.delete_role_policy(RoleName="FinanceReports", PolicyName=POLICY_NAME)
+    assert "role/FinanceReports: " in failed
+    assert "BoundaryArns" in failed
 
 
 def test_in_a_rollover_it_says_what_aws_must_be_told_and_what_comes_next(demo: Demo, settings: Settings) -> None:
