@@ -645,6 +645,11 @@ def settings_path(given: Path | None) -> Path:
     return given or Path(os.environ.get(SETTINGS_VARIABLE) or DEFAULT_PATH)
 
 
+def sudo_caller() -> str:
+    """Who called sudo for this process, as sudo says (sudo(8), ENVIRONMENT); empty when nobody did. No setting."""
+    return os.environ.get("SUDO_USER", "")
+
+
 def credentials_folder() -> Path | None:
     """Where systemd put the credentials of the service (systemd.exec(5)); None when it did not."""
     named = os.environ.get(CREDENTIALS_VARIABLE)

@@ -37,7 +37,7 @@ from broker.core.revocation import (
 from broker.core.revoking import Plan, RevokingPorts, ended_among, find_target, plan_revocation, revoke
 from broker.resources import resource
 from broker.revoking import ports_without_aws
-from broker.settings import Settings, load_settings, settings_path
+from broker.settings import Settings, load_settings, settings_path, sudo_caller
 
 # The serving broker looks every few seconds, and a try may take as long as STS and IAM do.
 _WAIT_SECONDS: Final = 45.0
@@ -157,7 +157,7 @@ def _operator() -> str:
         name = pwd.getpwuid(user).pw_name
     except KeyError:  # a container's arbitrary user
         name = f"uid {user}"
-    caller = printable(os.environ.get("SUDO_USER", ""))[:_LONGEST_NAME]
+    caller = printable(sudo_caller())[:_LONGEST_NAME]
     return f"operator {caller} as {name}" if caller and caller != name else f"operator {name}"
 
 
