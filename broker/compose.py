@@ -276,7 +276,7 @@ class Broker:
             SigningKeyUnusable: the folder of these keys cannot be read.
             AuditUnavailable: no answer.
         """
-        if not self.settings.own_roles.revoker:
+        if not has_own_roles(self.settings):
             return None
         known, problem = self._accounts()
         report = own_signing_keys(self.settings).report(own_accounts(self.settings, known))
@@ -337,8 +337,15 @@ def accounts(settings: Settings) -> tuple[Account, ...]:
     return parse_file(settings.entitlements, settings.attributes).accounts
 
 
+def has_own_roles(settings: Settings) -> bool:
+    """Whether the broker is to enter any role of its own."""
+    return bool(settings.own_roles.revoker or settings.own_roles.witness)
+
+
 def own_accounts(settings: Settings, known: Sequence[Account]) -> tuple[Account, ...]:
-    """Those accounts as the broker's own roles are entered there, also while no revoker is named yet."""
+    """Those accounts that have the broker's own roles, as they are entered; also while none is named yet."""
+    if has_own_roles(settings) and not settings.own_roles.revoker:
+        known = [account for account in known if account.key == settings.audit.checkpoint_account]
     own = OwnRoles(settings.own_roles.revoker or "none-yet", settings.own_roles.saml_provider)
     return tuple(own.in_account(account) for account in known)
 

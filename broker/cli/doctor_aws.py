@@ -15,7 +15,15 @@ from broker.adapters.database.engine import Database
 from broker.adapters.entitlements_file import parse_file
 from broker.cli.doctor import CHECKS, as_json, doctor, examine
 from broker.cli.options import with_settings
-from broker.compose import OWN_ROLES_OPTION, compose, own_accounts, own_signing_keys, signing_keys, utc_now
+from broker.compose import (
+    OWN_ROLES_OPTION,
+    compose,
+    has_own_roles,
+    own_accounts,
+    own_signing_keys,
+    signing_keys,
+    utc_now,
+)
 from broker.core.entitlements import Account
 from broker.core.errors import (
     AuditUnavailable,
@@ -60,7 +68,7 @@ def diagnose_aws(
             arns[item.entitlement.account.key].add(item.entitlement.role_arn)
             roles[item.entitlement.account.key][item.entitlement.role_name].update(item.entitlement.tags)
     yield from _diagnose_keys(settings, signing_keys(settings), accounts, clock)
-    if settings.own_roles.revoker:
+    if has_own_roles(settings):
         for finding in _diagnose_keys(
             settings, own_signing_keys(settings), own_accounts(settings, accounts), clock, option=OWN_ROLES_OPTION
         ):
