@@ -40,6 +40,7 @@ from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
 from broker.directory import KeptGroups, directory_of, duty_groups, throttle_limits
+from broker.measuring import Measuring
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.resources import resource
@@ -235,6 +236,8 @@ class Broker:
             streaming_problem=self.streaming.problem,
             checkpoints_problem=self.checkpoints_in_s3.problem,
             revoking_problem=self.revoking.problem,
+            metrics=Measuring(self.database, utc_now).page,
+            metrics_networks=settings.metrics.allowed_networks,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             has_duty=self.has_duty,

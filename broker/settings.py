@@ -571,6 +571,15 @@ class OwnRoleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsSettings:
+    """Numbers for a monitoring."""
+
+    allowed_networks: tuple[Network, ...] = setting(
+        "Addresses or networks that may read /metrics; absent: nobody, and there is no such page.", _networks, ()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one broker."""
 
@@ -602,6 +611,7 @@ class Settings:
     second_factor: SecondFactorSettings
     aws: AwsSettings
     own_roles: OwnRoleSettings
+    metrics: MetricsSettings
 
     @property
     def entity_id(self) -> str:
@@ -725,6 +735,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "second_factor": SecondFactorSettings,
     "aws": AwsSettings,
     "own_roles": OwnRoleSettings,
+    "metrics": MetricsSettings,
 }
 
 

@@ -37,6 +37,7 @@ OPEN_ENDPOINTS: Final = frozenset(
         "saml.single_sign_on",
         "health.alive",
         "health.ready",
+        "health.metrics",
     }
 )
 """Answered without a sign-in session; everything else is closed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
-from broker.core.errors import SigningKeyUnusable
+from broker.core.errors import PageNotFound, SigningKeyUnusable
+from broker.core.metrics import CONTENT_TYPE
 from broker.web.portal import Portal, current_portal
 from broker.web.request_log import logger
+from broker.web.visit import current_origin, is_in
 
 blueprint = Blueprint("health", __name__)
 
@@ -41,6 +43,20 @@ def ready() -> Response:
     )
     response.status_code = 503 if failing else 200
     return response
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Numbers for Prometheus, for the networks that the settings name; to others there is no such page.
+
+    A proxy that is not among the trusted ones would make everybody look like itself: what it forwards is refused.
+    """
+    portal = current_portal()
+    source = current_origin().source_address
+    forwarded = "X-Forwarded-For" in request.headers and source == request.remote_addr
+    if forwarded or not is_in(source, portal.metrics_networks):
+        raise PageNotFound
+    return Response(portal.metrics(), content_type=CONTENT_TYPE)
 
 
 def _warnings(portal: Portal) -> list[str]:

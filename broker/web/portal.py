@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -44,6 +44,8 @@ class Portal:
         own_key_problem: what has to be done about the key of the broker's own roles; None when there is nothing.
         sealing_problem: why events of the audit are not sealed in time, None when they are.
         streaming_problem: why events of the audit do not reach the SIEM in time, None when they do or there is none.
+        metrics: the page of numbers for a monitoring.
+        metrics_networks: who may read it.
         checkpoints_problem: why checkpoints of the audit do not reach S3 in time, likewise.
         public_url: where people reach the portal, an origin without a path; decides links and cookie flags.
         trusted_proxies: whose ``X-Forwarded-For`` counts.
@@ -78,6 +80,8 @@ class Portal:
     streaming_problem: Callable[[], str | None]
     checkpoints_problem: Callable[[], str | None]
     revoking_problem: Callable[[], str | None]
+    metrics: Callable[[], str]
+    metrics_networks: Sequence[IPv4Network | IPv6Network]
     public_url: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     has_duty: Callable[[Duty, Principal], bool]

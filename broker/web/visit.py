@@ -109,6 +109,12 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[IPv4Network 
     return str(seen) if seen is not None else "unix"
 
 
+def is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether a client's address is of one of those networks; a UNIX socket is of none."""
+    found = _address(address)
+    return found is not None and _is_trusted(found, networks)
+
+
 def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[IPv4Network | IPv6Network]) -> bool:
     return any(address in network for network in trusted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from ipaddress import ip_network
 
 import pytest
 
@@ -106,3 +107,46 @@ def test_an_audit_that_is_not_sealed_in_time_is_a_warning_and_its_reason_is_in_t
     assert answer.status_code == 200
     assert answer.get_json()["warnings"] == ["sealing"]
     assert "events wait to be sealed for 75 seconds" in log.getvalue()
+
+
+ALLOWED = (ip_network("192.0.2.0/24"), ip_network("127.0.0.1/32"), ip_network("2001:db8::/32"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "status"),
+    [
+        ("192.0.2.7", None, 200),
+        ("2001:db8::7", None, 200),
+        ("::ffff:192.0.2.7", None, 200),
+        ("198.51.100.7", None, 404),
+        # The trusted proxy of these tests is in 10.0.0.0/8.
+        ("10.0.0.1", "192.0.2.7", 200),
+        ("10.0.0.1", "198.51.100.7", 404),
+        ("10.0.0.1", "192.0.2.7, 198.51.100.7", 404),
+        # A proxy that is not trusted would lend everybody its address.
+        ("127.0.0.1", "198.51.100.7", 404),
+        ("127.0.0.1", None, 200),
+    ],
+)
+def test_numbers_are_for_the_networks_of_the_settings_alone(peer: str, forwarded: str | None, status: int) -> None:
+    world = World(metrics=lambda: "broker_up 1\n", metrics_networks=ALLOWED)
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+
+    answer = world.app.test_client().get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+
+    assert answer.status_code == status
+    assert ("broker_up 1" in answer.text) == (status == 200)
+    if status == 200:
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "Set-Cookie" not in answer.headers
+
+
+def test_without_networks_there_are_no_numbers_for_anybody(world: World) -> None:
+    assert world.app.test_client().get("/metrics").status_code == 404
+
+
+def test_checkpoints_that_do_not_come_to_s3_are_a_warning() -> None:
+    answer = World(checkpoints_problem=lambda: "no checkpoint has come to s3://x/").browser().get("/readyz")
+
+    assert (answer.status_code, answer.get_json()["warnings"]) == (200, ["checkpoints"])
+    assert "s3://" not in answer.text

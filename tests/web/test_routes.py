@@ -44,6 +44,7 @@ CONTRACT = {
     "/saml/sso": {"GET", "POST"},
     "/healthz": {"GET"},
     "/readyz": {"GET"},
+    "/metrics": {"GET"},
     "/static/<path:filename>": {"GET"},
 }
 RULES: tuple[Rule, ...] = tuple(World().app.url_map.iter_rules())

@@ -255,6 +255,8 @@ class World:
                 "streaming_problem": lambda: None,
                 "checkpoints_problem": lambda: None,
                 "revoking_problem": lambda: None,
+                "metrics": lambda: "# no numbers\n",
+                "metrics_networks": (),
                 "clock_problem": lambda: None,
                 "has_duty": has_duty,
                 "revoking": self.revoking(own_roles=portal.pop("own_roles", True)),
