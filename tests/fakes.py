@@ -579,7 +579,9 @@ class MemoryRevocations:
             self._put(replace(part, done_at=now, tries=part.tries + 1, problem=None))
 
     def note_failed(self, part: RolePart, problem: str, again_at: datetime) -> None:
-        self._put(replace(part, tries=part.tries + 1, problem=problem, next_try_at=again_at))
+        self._check()
+        known = self.by_role[part.revocation.id, part.role]
+        self._put(replace(known, tries=part.tries + 1, problem=problem, next_try_at=again_at))
 
     def remove(self, part: RolePart) -> None:
         self._check()

@@ -124,8 +124,8 @@ def covers(denials: Denials, other: Denials) -> bool:
 
 def denied_until(denials: Denials, source_identity: str | None, session_name: str | None) -> datetime | None:
     """Before which moment sessions of that person are denied; None when none are."""
-    meant = (WHOLE_ROLE, *_subjects(source_identity, session_name))
-    return max((denials[subject] for subject in meant if subject in denials), default=None)
+    names = {SubjectKind.ROLE: "", SubjectKind.PERSON: source_identity, SubjectKind.SESSION_NAME: session_name}
+    return max((before for subject, before in denials.items() if subject.name == names[subject.kind]), default=None)
 
 
 def denies(denials: Denials, session: AuditEvent) -> bool:
@@ -137,13 +137,6 @@ def denies(denials: Denials, session: AuditEvent) -> bool:
     """
     until = denied_until(denials, session.source_identity, session.session_name)
     return until is not None and began_at(session) < until
-
-
-def _subjects(source_identity: str | None, session_name: str | None) -> Iterator[Subject]:
-    if source_identity:
-        yield Subject(SubjectKind.PERSON, source_identity)
-    if session_name:
-        yield Subject(SubjectKind.SESSION_NAME, session_name)
 
 
 def write_policy(denials: Denials) -> str:
@@ -181,13 +174,16 @@ def coarser(denials: Denials) -> Iterator[Denials]:
 
 def fitting(denials: Denials) -> Denials:
     """Those that one policy holds: as they are, or the first of the coarser ones."""
-    for one in coarser(denials):
-        try:
-            write_policy(one)
-        except RolePolicyTooLong:
-            continue
-        return one
-    raise AssertionError("one statement for the whole role is short")
+    *finer, last = coarser(denials)
+    return next((one for one in finer if _fits(one)), last)
+
+
+def _fits(denials: Denials) -> bool:
+    try:
+        write_policy(denials)
+    except RolePolicyTooLong:
+        return False
+    return True
 
 
 def _moments(denials: Denials) -> Mapping[SubjectKind, list[datetime]]:

@@ -521,6 +521,17 @@ def test_where_a_role_has_too_little_room_the_whole_role_is_denied_and_that_is_r
     assert revoking.role_policies.documents == {}
 
 
+def test_a_role_without_room_for_the_shortest_denial_is_reported(revoking: Revoking) -> None:
+    revoking.role_policies.room = 0
+    revoking.revoke()
+
+    assert carry_out(revoking.ports) == 0
+    [rejected] = revoking.events(EventKind.REVOCATION_REJECTED)
+    assert "managed ones" in (rejected.reason or "")
+    [part] = revoking.outside.revocations.by_role.values()
+    assert part.is_whole_role
+
+
 def test_a_role_without_any_room_is_reported_and_keeps_no_other_back() -> None:
     revoking = failing(OTHER_ROLE, RolePolicyTooLong(None, LONGEST_INLINE_POLICIES))
     assert carry_out(revoking.ports) == 1

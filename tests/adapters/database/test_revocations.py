@@ -87,6 +87,7 @@ def test_a_role_that_has_more_to_deny_than_it_was_told_is_due_again(kept: Revoca
     kept.add_roles(one, {ROLE: {WHOLE_ROLE: NOON + timedelta(minutes=1)}}, is_last=False)
     # Whoever has just told IAM of the first does not know of the second.
     kept.note_done(told, NOON)
+    kept.note_failed(told, "no answer", NOON)
 
     [again] = kept.due(NOON, limit=10)
     assert again.denials == {**HERS, WHOLE_ROLE: NOON + timedelta(minutes=1)}
