@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lxml import html
 
@@ -123,6 +123,11 @@ class PortalClient:
             {"csrf_token": token, **fields},
             Accept="application/json",
         )
+
+    def open(self, request: urllib.request.Request) -> IO[bytes]:
+        """The answer as it comes."""
+        answer: IO[bytes] = self._opener.open(request, timeout=60)
+        return answer
 
     def _send(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         request = urllib.request.Request(self.portal + path, data=body, headers={**self._headers, **headers})  # noqa: S310

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from broker.core.audit import EventKind
 from broker.web.own_path import own_path
 from tests.fakes import Person
 from tests.web.live_portal import LivePortal, serve
@@ -97,6 +101,53 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, live: LivePortal) 
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("form[action='/issue/home/console'] select[name=scope]")).to_be_focused()
+
+
+def test_a_click_on_a_bar_of_the_audits_chart_shows_its_events_alone(page: Page, live: LivePortal) -> None:
+    now = live.world.clock()
+    sign_in(page, live, ADA)
+    seen = live.world.audit.events[-1]
+    for days, number in ((3, 4), (10, 2)):
+        live.world.audit.events += [
+            replace(seen, id=f"{days}{number}{one}" + "0" * 29, time=now - timedelta(days=days, minutes=one))
+            for one in range(number)
+        ]
+    page.goto(f"{live.url}/admin/audit?kind=login.succeeded")
+    rows = page.locator("table.events tbody")
+    expect(rows).to_have_count(7)
+
+    page.locator(".chart a", has=page.locator("title", has_text=re.compile(r": 4$"))).click()
+
+    expect(rows).to_have_count(4)
+    expect(page.get_by_label("Event", exact=True)).to_have_value("login.succeeded")
+    chosen = parse_qs(urlsplit(page.url).query)
+    since, until = (datetime.fromisoformat(chosen[name][0]).replace(tzinfo=UTC) for name in ("since", "until"))
+    assert since <= now - timedelta(days=3, minutes=3) < now - timedelta(days=3) < until
+    expect(page.get_by_label("From (UTC)")).to_have_value(re.compile(re.escape(chosen["since"][0][:16])))
+    # And again, closer.
+    page.locator(".chart a").first.click()
+    assert parse_qs(urlsplit(page.url).query)["until"] != chosen["until"]
+
+
+def test_the_quick_choices_of_time_keep_the_other_filters(page: Page, live: LivePortal) -> None:
+    now = live.world.clock()
+    sign_in(page, live, ADA)
+    seen = live.world.audit.events[-1]
+    ages = {"Last hour": timedelta(minutes=30), "Last 24 hours": timedelta(hours=5), "Last 7 days": timedelta(days=3)}
+    ages |= {"Last 30 days": timedelta(days=20), "": timedelta(days=40)}
+    live.world.audit.events[:] = [
+        replace(seen, id=f"{number:032x}", time=now - age, kind=kind)
+        for number, (age, kind) in enumerate(
+            product(ages.values(), (EventKind.LOGIN_SUCCEEDED, EventKind.SESSION_ENDED))
+        )
+    ]
+    page.goto(f"{live.url}/admin/audit?kind=session.ended&until=2026-01-01T00:00")
+
+    for number, name in enumerate(list(ages)[:-1], start=1):
+        page.get_by_role("list", name="Quick choices of time").get_by_role("link", name=name).click()
+        expect(page.locator('tbody[data-kind="session.ended"]')).to_have_count(number)
+        expect(page.locator("table.events tbody")).to_have_count(number)
+        expect(page.get_by_label("Before (UTC)")).to_have_value("")
 
 
 def test_what_has_the_focus_is_outlined(page: Page, live: LivePortal) -> None:
