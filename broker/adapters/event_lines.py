@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import stat
+import struct
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +20,8 @@ STREAM_SETTING: Final = "audit.stream"
 # The agent that reads it is in the file's group.
 _MODE: Final = 0o640
 _LINE_END: Final = b"\n"
+# Into a pipe: whether it was read by now.
+_LOOK_MILLISECONDS: Final = 10
 
 
 class LineFile:
@@ -67,16 +74,23 @@ class LineFile:
 class StandardOutput:
     """Implements :class:`broker.core.streaming.LineSink` with the standard output of this process."""
 
-    def __init__(self) -> None:
-        """Nothing is written yet."""
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Nothing is written yet.
+
+        Args:
+            descriptor: to write to instead.
+        """
+        self._descriptor = descriptor
         self._broken_off = False
 
     def check(self) -> None:
         """Standard output is always there to try."""
 
     def write(self, lines: Sequence[str]) -> Written:
-        """Write them; a pipe that nobody empties makes this wait."""
-        descriptor = sys.__stdout__.fileno() if sys.__stdout__ is not None else 1
+        """Write them; a pipe that nobody empties makes this wait, since what lies in one goes with its reader."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            descriptor = sys.__stdout__.fileno() if sys.__stdout__ is not None else 1
         try:
             if self._broken_off:
                 os.write(descriptor, _LINE_END)
@@ -89,17 +103,19 @@ class StandardOutput:
 
 
 def _write_all(descriptor: int, lines: Sequence[str], place: str) -> Written:
-    """Write as many as fit."""
+    """Write as many as fit, and to a pipe as many as somebody reads."""
     ended = [line.encode("ascii") + _LINE_END for line in lines]
     rest = memoryview(b"".join(ended))
     done = 0
     problem = None
-    while done < len(rest):
-        try:
+    try:
+        while done < len(rest):
             done += os.write(descriptor, rest[done:])
-        except OSError as error:
-            problem = f"{place} cannot be written: {error.strerror}"
-            break
+    except OSError as error:
+        problem = f"{place} cannot be written: {error.strerror}"
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and (left := _never_read(descriptor)):
+        done = max(0, done - left)
+        problem = problem or f"{place} was closed before everything was read"
     if problem is None:
         return Written(len(lines))
     whole = 0
@@ -109,6 +125,22 @@ def _write_all(descriptor: int, lines: Sequence[str], place: str) -> Written:
             break
         whole += 1
     return Written(whole, problem)
+
+
+def _never_read(pipe: int) -> int:
+    """Wait until everything in a pipe was read, or nobody is there to read it: the bytes that are left then."""
+    reader = select.poll()
+    # Nothing to wait for but the end of the last reader, which is always reported (poll(2), POLLERR).
+    reader.register(pipe, 0)
+    nobody_reads = False
+    while (left := _unread(pipe)) and not nobody_reads:
+        nobody_reads = bool(reader.poll(_LOOK_MILLISECONDS))
+    return left
+
+
+def _unread(pipe: int) -> int:
+    (size,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(struct.calcsize("i"))))
+    return int(size)
 
 
 def _ends_a_line(descriptor: int) -> bool:

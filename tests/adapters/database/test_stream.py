@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
 from broker.adapters.database.stream_cursor import SqlStreamCursor
-from broker.adapters.event_lines import LineFile
+from broker.adapters.event_lines import LineFile, StandardOutput
 from broker.core.errors import AuditUnavailable, SettingsInvalid
 from broker.core.streaming import Streamed, StreamingPorts, Written, check_stream_lag, stream_lag, stream_waiting
 from tests.adapters.database.events import NOON, login
@@ -45,7 +46,7 @@ class Node:
     """One process that streams."""
 
     database: Database
-    siem: Siem | LineFile
+    siem: Siem | LineFile | StandardOutput
     name: str = "node"
     now: datetime = NOON
 
@@ -151,6 +152,41 @@ def test_a_file_that_takes_nothing_is_said_and_everything_is_sent_later(database
     assert (done.problem or "").startswith("/dev/full cannot be written: ")
     siem = Siem()
     assert Node(database, siem).round() == Streamed(events=1)
+
+
+def test_what_lies_in_a_pipe_when_its_reader_goes_is_sent_again(database: Database) -> None:
+    ids = write(database, 1, 2, 3)
+    read, written = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(written, "wb") as writer:
+        rounds: list[Streamed] = []
+        sending = threading.Thread(
+            target=lambda: rounds.append(Node(database, StandardOutput(writer.fileno())).round())
+        )
+        sending.start()
+        first = b""
+        while not first.endswith(b"\n"):
+            first += reader.read(1)
+        assert sending.is_alive()
+        reader.close()
+        sending.join(10)
+    assert rounds == [Streamed(events=1, problem="standard output was closed before everything was read")]
+    assert json.loads(first)["event"]["id"] == ids[0]
+    siem = Siem()
+    assert Node(database, siem).round() == Streamed(events=2)
+    assert siem.ids == ids[1:]
+
+
+def test_a_pipe_that_is_read_to_its_end_has_everything_for_good(database: Database) -> None:
+    ids = write(database, 1, 2)
+    read, written = os.pipe()
+    with os.fdopen(read) as reader:
+        with os.fdopen(written, "wb") as writer:
+            lines: list[str] = []
+            reading = threading.Thread(target=lambda: lines.extend(reader))
+            reading.start()
+            assert Node(database, StandardOutput(writer.fileno())).round() == Streamed(events=2)
+        reading.join(10)
+    assert [json.loads(line)["event"]["id"] for line in lines] == ids
 
 
 def test_a_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
