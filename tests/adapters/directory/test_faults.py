@@ -31,6 +31,9 @@ from tests.adapters.directory.programs import free_port
 from tests.adapters.directory.proxy import BIND, SEARCH, Action, Proxy
 from tests.adapters.directory.slapd import SUFFIX, Slapd
 
+# Servers that hang are told from slow ones within a second.
+pytestmark = pytest.mark.alone
+
 # Long enough that a slow moment of the machine is not taken for a hanging server.
 TIMEOUT = 1.0
 QUICK = {"connect_timeout": timedelta(seconds=TIMEOUT), "operation_timeout": timedelta(seconds=TIMEOUT)}
