@@ -11,13 +11,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from broker.adapters.aws.endpoints import AwsEndpoints
-from broker.adapters.aws.sdk_session import sdk_session
+from broker.adapters.aws.sdk_session import errand_client, sdk_config
 from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.core.credentials import Exchange
 from broker.core.entitlements import Account
@@ -43,16 +42,7 @@ class S3CheckpointObjects:
         """Remember how to call; nothing is connected yet. The arguments are those of the STS adapter."""
         self._endpoints = endpoints
         self._longest_call = connect_timeout + read_timeout
-        self._config = Config(
-            connect_timeout=connect_timeout.total_seconds(),
-            read_timeout=read_timeout.total_seconds(),
-            # What fails is tried again in a later round.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            proxies={"https": proxy} if proxy else {},
-            defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs take it for a flag
-            use_fips_endpoint=False,
-            use_dualstack_endpoint=False,
-        )
+        self._config = sdk_config(connect_timeout=connect_timeout, read_timeout=read_timeout, proxy=proxy)
 
     def keep(self, exchange: Exchange, account: Account, bucket: str, key: str, checkpoint: Checkpoint) -> None:
         """Make an object of it, unless that very checkpoint is there.
@@ -105,15 +95,6 @@ class S3CheckpointObjects:
         raise AuditUnavailable(f"{place}: {problem}")
 
     def _client(self, exchange: Exchange, account: Account) -> S3Client:
-        credentials = exchange.credentials
-        return sdk_session().client(
-            "s3",
-            region_name=account.region,
-            endpoint_url=self._endpoints.s3(account.partition, account.region),
-            use_ssl=True,
-            verify=True,
-            config=self._config,
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret_access_key.reveal(),
-            aws_session_token=credentials.session_token.reveal(),
-        )
+        address = self._endpoints.s3(account.partition, account.region)
+        client: S3Client = errand_client("s3", exchange, region=account.region, address=address, config=self._config)
+        return client

@@ -11,13 +11,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from broker.adapters.aws.endpoints import AwsEndpoints
-from broker.adapters.aws.sdk_session import sdk_session
+from broker.adapters.aws.sdk_session import errand_client, sdk_config
 from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.core.credentials import Exchange
 from broker.core.errors import BrokerError, RolePoliciesUnavailable, RolePolicyRefused, RolePolicyTooLong
@@ -51,16 +50,7 @@ class IamRolePolicies:
         """Remember how to call; nothing is connected yet. The arguments are those of the STS adapter."""
         self._endpoints = endpoints
         self._longest_call = connect_timeout + read_timeout
-        self._config = Config(
-            connect_timeout=connect_timeout.total_seconds(),
-            read_timeout=read_timeout.total_seconds(),
-            # A revocation that fails is tried again, later and in the open.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            proxies={"https": proxy} if proxy else {},
-            defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs take it for a flag
-            use_fips_endpoint=False,
-            use_dualstack_endpoint=False,
-        )
+        self._config = sdk_config(connect_timeout=connect_timeout, read_timeout=read_timeout, proxy=proxy)
 
     def read(self, exchange: Exchange, role: str) -> str | None:
         """The document; None when the role has none of that name.
@@ -128,19 +118,12 @@ class IamRolePolicies:
         raise failure
 
     def _client(self, exchange: Exchange, role: str) -> IAMClient:
-        partition, credentials = PARTITIONS[role.split(":")[1]], exchange.credentials
-        return sdk_session().client(
-            "iam",
-            # IAM is one for each partition; this is the region that its requests are signed for.
-            region_name=partition.iam_region,
-            endpoint_url=self._endpoints.iam(partition),
-            use_ssl=True,
-            verify=True,
-            config=self._config,
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret_access_key.reveal(),
-            aws_session_token=credentials.session_token.reveal(),
+        partition = PARTITIONS[role.split(":")[1]]
+        # IAM is one for each partition, and has a region that its requests are signed for.
+        client: IAMClient = errand_client(
+            "iam", exchange, region=partition.iam_region, address=self._endpoints.iam(partition), config=self._config
         )
+        return client
 
 
 def _failure(response: Any) -> BrokerError:

@@ -25,7 +25,7 @@ from broker.adapters.aws.clock_skew import ClockSkew
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.adapters.aws.once_an_hour import OnceAnHour
 from broker.adapters.aws.refusals import read_error
-from broker.adapters.aws.sdk_session import sdk_session
+from broker.adapters.aws.sdk_session import sdk_config, sdk_session
 from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.adapters.aws.tries import NoAnswer, Tries
 from broker.core.assertion import SignedAssertion
@@ -89,19 +89,12 @@ class StsTokenService:
         self._deadline = deadline
         self._longest_try = connect_timeout + read_timeout
         self._clock = clock
-        self._config = Config(
-            signature_version=UNSIGNED,  # AssumeRoleWithSAML is authorised by the assertion: the broker has no AWS key
-            connect_timeout=connect_timeout.total_seconds(),
-            read_timeout=read_timeout.total_seconds(),
-            # Tries are made here, in the open: botocore's own are not logged, counted or bounded as a whole.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=threads,
-            tcp_keepalive=True,
-            # Said, so that the environment has no say.
-            proxies={"https": proxy} if proxy else {},
-            defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs take it for a flag
-            use_fips_endpoint=False,
-            use_dualstack_endpoint=False,
+        self._config = sdk_config(connect_timeout=connect_timeout, read_timeout=read_timeout, proxy=proxy).merge(
+            Config(
+                signature_version=UNSIGNED,  # the assertion authorises AssumeRoleWithSAML: the broker has no AWS key
+                max_pool_connections=threads,
+                tcp_keepalive=True,
+            )
         )
         # At level DEBUG the SDK logs every request with its assertion, and every answer with its credentials.
         logging.getLogger("botocore").setLevel(logging.INFO)
