@@ -18,6 +18,8 @@ BIND: Final = 0x60
 UNBIND: Final = 0x42
 SEARCH: Final = 0x63
 _DRIP_SECONDS: Final = 0.1
+# What is told to be silent is let go sooner.
+_ENDS_WITHIN_SECONDS: Final = 1.0
 
 
 class Action(Enum):
@@ -60,7 +62,7 @@ class Proxy:
         self._tls.load_cert_chain(files.certificate, files.key)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._open: dict[socket.socket, threading.Thread] = {}
         self._stopped = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -73,21 +75,15 @@ class Proxy:
 
     def drop_all(self) -> None:
         """Close every connection, as a server does with idle ones."""
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._open.clear()
+        self._end_all(socket.SHUT_RDWR)
 
     def reset_all(self) -> None:
         """Break every connection, as a firewall does."""
-        for connection in self._open:
-            # Only a shutdown wakes the thread that reads; the linger time of zero makes the close a reset.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for connection in list(self._open):
+            # The linger time of zero makes the close a reset.
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)
-            connection.close()
-        self._open.clear()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._end_all(socket.SHUT_RD)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -99,6 +95,20 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # a close alone would leave the waiting thread listening
         self._listener.close()
+
+    def _end_all(self, how: int) -> None:
+        """Wake the threads that read, and let each close its own.
+
+        A close from here would free the number under which such a thread still reads: the next connection would get
+        it, and lose to that thread what was meant for its own.
+        """
+        ending = dict(self._open)
+        self._open.clear()
+        for connection in ending:
+            with contextlib.suppress(OSError):
+                connection.shutdown(how)
+        for serving in ending.values():
+            serving.join(_ENDS_WITHIN_SECONDS)
 
     def _accept(self) -> None:
         while not self._stopped.is_set():
@@ -113,7 +123,7 @@ class Proxy:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client = self._tls.wrap_socket(plain, server_side=True)
             self.connections += 1
-            self._open.append(client)
+            self._open[client] = threading.current_thread()
             with client, socket.create_connection(("127.0.0.1", self._backend_port)) as backend:
                 while self._exchange(client, backend):
                     pass
