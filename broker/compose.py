@@ -40,6 +40,7 @@ from broker.core.second_factor import Mode, SecondFactorPolicy
 from broker.core.second_step import SecondFactorPorts
 from broker.core.sessions import SessionLimits
 from broker.directory import KeptGroups, directory_of, duty_groups, throttle_limits
+from broker.errands import Errands, has_own_roles
 from broker.measuring import Measuring
 from broker.periodic import Periodic
 from broker.readiness import Readiness
@@ -83,6 +84,8 @@ class Broker:
     sealing: Sealing
     streaming: Streaming
     endpoints: AwsEndpoints
+    own_keys: SigningKeys
+    errands: Errands
     revoking: Revoking
     checkpoints_in_s3: CheckpointsInS3
 
@@ -126,7 +129,7 @@ class Broker:
         if sealed and self.settings.second_factor.mode == Mode.OFF:
             _log.warning("nobody can use these: second_factor.mode is off", entitlements=sealed)
         self.sealing.warn_at_start()
-        self.revoking.warn_at_start()
+        self.errands.warn_at_start()
 
     def background(self) -> tuple[Periodic, ...]:
         """What each worker does beside its requests.
@@ -231,7 +234,7 @@ class Broker:
             rollover=self.rollover,
             own_rollover=self.own_rollover,
             signing_key_problem=signer.problem,
-            own_key_problem=self.revoking.key_problem,
+            own_key_problem=self.errands.key_problem,
             sealing_problem=self.sealing.problem,
             streaming_problem=self.streaming.problem,
             checkpoints_problem=self.checkpoints_in_s3.problem,
@@ -282,7 +285,7 @@ class Broker:
         if not has_own_roles(self.settings):
             return None
         known, problem = self._accounts()
-        report = own_signing_keys(self.settings).report(own_accounts(self.settings, known))
+        report = self.own_keys.report(own_accounts(self.settings, known))
         report = replace(report, accounts_problem=problem, option=OWN_ROLES_OPTION)
         return with_evidence(report, SqlAuditLog(self.database), errands=True)
 
@@ -340,11 +343,6 @@ def accounts(settings: Settings) -> tuple[Account, ...]:
     return parse_file(settings.entitlements, settings.attributes).accounts
 
 
-def has_own_roles(settings: Settings) -> bool:
-    """Whether the broker is to enter any role of its own."""
-    return bool(settings.own_roles.revoker or settings.own_roles.witness)
-
-
 def own_accounts(settings: Settings, known: Sequence[Account]) -> tuple[Account, ...]:
     """Those accounts that have the broker's own roles, as they are entered; also while none is named yet."""
     if has_own_roles(settings) and not settings.own_roles.revoker:
@@ -366,6 +364,7 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
     directory = directory_of(settings)
     database = Database(settings.database.url, connections=settings.listen.threads)
     own_keys = own_signing_keys(settings)
+    errands = Errands(settings, own_keys, endpoints, utc_now)
     return Broker(
         settings=settings,
         database=database,
@@ -376,16 +375,18 @@ def compose(settings: Settings, endpoints: AwsEndpoints = PUBLIC_ENDPOINTS) -> B
         sealing=Sealing(settings, database, utc_now),
         streaming=Streaming(settings, database, utc_now),
         endpoints=endpoints,
+        own_keys=own_keys,
+        errands=errands,
         revoking=Revoking(
             settings,
             database,
-            own_keys,
+            errands,
             directory,
             endpoints,
             lambda: accounts(settings),
             utc_now,
         ),
-        checkpoints_in_s3=CheckpointsInS3(settings, database, own_keys, endpoints, lambda: accounts(settings), utc_now),
+        checkpoints_in_s3=CheckpointsInS3(settings, database, errands, endpoints, lambda: accounts(settings), utc_now),
     )
 
 

@@ -11,22 +11,20 @@ import structlog
 
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.adapters.aws.role_policies import IamRolePolicies
-from broker.adapters.aws.sts import StsTokenService
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.sessions import SqlSessions
 from broker.core.entitlements import Account
-from broker.core.errors import BrokerError, Fault, LoginCause, PrincipalGone, RolePolicyNotWritten, SigningKeyUnusable
-from broker.core.issuance import ErrandPorts
+from broker.core.errors import BrokerError, LoginCause, PrincipalGone, RolePolicyNotWritten
 from broker.core.own_roles import OwnRoles
 from broker.core.ports import Clock, Directory
 from broker.core.revocation import RolePart
 from broker.core.revoking import InAws, LeaverLimits, RevokingPorts, carry_out, revoke_gone
+from broker.errands import Errands
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.settings import Settings
-from broker.signing import LateSigner, SigningKeys
 
 _log = structlog.get_logger()
 
@@ -50,7 +48,7 @@ class Revoking:
         self,
         settings: Settings,
         database: Database,
-        keys: SigningKeys,
+        errands: Errands,
         directory: Directory,
         endpoints: AwsEndpoints,
         accounts: Callable[[], tuple[Account, ...]],
@@ -61,7 +59,7 @@ class Revoking:
         Args:
             settings: checked.
             database: of the requests.
-            keys: of the broker's own roles.
+            errands: how the revoker is entered.
             directory: knows who has left.
             endpoints: where AWS is.
             accounts: those of the entitlements file.
@@ -69,7 +67,7 @@ class Revoking:
         """
         self._settings = settings
         self._database = database
-        self._keys = keys
+        self._errands = errands
         self._directory = directory
         self._endpoints = endpoints
         self._accounts = accounts
@@ -90,23 +88,6 @@ class Revoking:
                 f" {part.problem or 'it was not tried yet'}"
             )
 
-    def warn_at_start(self) -> None:
-        """Log why the broker's own roles cannot be entered. People are served all the same: it is none of theirs."""
-        if (problem := self.key_problem()) is not None:
-            _log.error("the broker's own roles cannot be entered", problem=problem)
-
-    def key_problem(self) -> str | None:
-        """What has to be done about the key of the broker's own roles; None when there is nothing, or no such role."""
-        own = self._settings.own_roles
-        if not (own.revoker or own.witness):
-            return None
-        try:
-            return self._signer.problem()
-        except SigningKeyUnusable as error:
-            # The keys do not know whose they are; what mends people's would leave these as they are.
-            faults = (Fault("own_roles.keys", f"{one.message} (`--for own-roles`)") for one in error.faults)
-            return str(SigningKeyUnusable(*faults))
-
     def ports(self) -> RevokingPorts:
         """What revoking needs, for the requests."""
         return self._ports(self._database)
@@ -123,34 +104,14 @@ class Revoking:
         return tuple(threads)
 
     @cached_property
-    def _signer(self) -> LateSigner:
-        return LateSigner(self._keys.folder, self._settings.own_entity_id, self._clock)
-
-    @cached_property
     def _in_aws(self) -> InAws | None:
         own, aws = self._settings.own_roles, self._settings.aws
         if not own.revoker:
             return None
-        token_service = StsTokenService(
-            self._endpoints,
-            connect_timeout=aws.connect_timeout,
-            read_timeout=aws.read_timeout,
-            deadline=aws.deadline,
-            proxy=aws.proxy,
-            threads=1,
-            clock=self._clock,
-        )
-        errands = ErrandPorts(
-            signer=self._signer,
-            token_service=token_service,
-            audit=SqlAuditLog(self._database),
-            clock=self._clock,
-            issuer=self._settings.own_entity_id,
-        )
         role_policies = IamRolePolicies(
             self._endpoints, connect_timeout=aws.connect_timeout, read_timeout=aws.read_timeout, proxy=aws.proxy
         )
-        return InAws(errands, OwnRoles(own.revoker, own.saml_provider), role_policies)
+        return InAws(self._errands.ports(self._database), OwnRoles(own.revoker, own.saml_provider), role_policies)
 
     def _ports(self, database: Database) -> RevokingPorts:
         return RevokingPorts(

@@ -10,22 +10,19 @@ import structlog
 
 from broker.adapters.aws.checkpoint_objects import S3CheckpointObjects
 from broker.adapters.aws.endpoints import AwsEndpoints
-from broker.adapters.aws.sts import StsTokenService
-from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.kept_checkpoints import SqlKeptCheckpoints
 from broker.adapters.database.revocations import SqlRevocations
 from broker.adapters.database.seals import SqlSeals
 from broker.core.entitlements import Account
 from broker.core.errors import Fault, SettingsInvalid
-from broker.core.issuance import ErrandPorts
 from broker.core.own_roles import Witness
 from broker.core.ports import Clock
 from broker.core.witnessing import Witnessing, WitnessPorts, check_kept
+from broker.errands import Errands
 from broker.periodic import Periodic
 from broker.readiness import Readiness
 from broker.settings import Settings
-from broker.signing import LateSigner, SigningKeys
 
 _log = structlog.get_logger()
 
@@ -41,7 +38,7 @@ class CheckpointsInS3:
         self,
         settings: Settings,
         database: Database,
-        keys: SigningKeys,
+        errands: Errands,
         endpoints: AwsEndpoints,
         accounts: Callable[[], tuple[Account, ...]],
         clock: Clock,
@@ -51,13 +48,13 @@ class CheckpointsInS3:
         Args:
             settings: checked.
             database: of the requests, for questions.
-            keys: of the broker's own roles.
+            errands: how the role is entered.
             endpoints: where AWS is.
             accounts: those of the entitlements file.
             clock: the broker's.
         """
         self._settings = settings
-        self._keys = keys
+        self._errands = errands
         self._endpoints = endpoints
         self._accounts = accounts
         self._clock = clock
@@ -90,34 +87,21 @@ class CheckpointsInS3:
 
     def witnessing(self, database: Database) -> Witnessing:
         """The use case, with that database."""
-        settings = self._settings
-        calls = {"connect_timeout": settings.aws.connect_timeout, "read_timeout": settings.aws.read_timeout}
-        token_service = StsTokenService(
-            self._endpoints,
-            **calls,
-            deadline=settings.aws.deadline,
-            proxy=settings.aws.proxy,
-            threads=1,
-            clock=self._clock,
-        )
-        errands = ErrandPorts(
-            signer=LateSigner(self._keys.folder, settings.own_entity_id, self._clock),
-            token_service=token_service,
-            audit=SqlAuditLog(database),
-            clock=self._clock,
-            issuer=settings.own_entity_id,
+        aws = self._settings.aws
+        objects = S3CheckpointObjects(
+            self._endpoints, connect_timeout=aws.connect_timeout, read_timeout=aws.read_timeout, proxy=aws.proxy
         )
         return Witnessing(
             WitnessPorts(
                 seals=SqlSeals(database),
-                errands=errands,
+                errands=self._errands.ports(database),
                 witness=self._witness(),
                 account=self._account,
-                objects=S3CheckpointObjects(self._endpoints, **calls, proxy=settings.aws.proxy),
+                objects=objects,
                 progress=SqlKeptCheckpoints(database),
                 claims=SqlRevocations(database),
                 clock=self._clock,
-                every=settings.audit.checkpoint_every,
+                every=self._settings.audit.checkpoint_every,
             )
         )
 

@@ -18,7 +18,6 @@ from broker.cli.options import with_settings
 from broker.compose import (
     OWN_ROLES_OPTION,
     compose,
-    has_own_roles,
     own_accounts,
     own_signing_keys,
     signing_keys,
@@ -38,6 +37,7 @@ from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
 from broker.core.revoking import prove_revoker
+from broker.errands import has_own_roles
 from broker.settings import Settings
 from broker.signing import SigningKeys
 

@@ -234,7 +234,7 @@ def late_in(demo: Demo, passed: timedelta) -> str | None:
     settings = load_settings(demo.settings, environment={})
     broker = compose(settings)
     return Revoking(
-        settings, broker.database, broker.keys, broker.directory, broker.endpoints, tuple, lambda: utc_now() + passed
+        settings, broker.database, broker.errands, broker.directory, broker.endpoints, tuple, lambda: utc_now() + passed
     ).problem()
 
 
@@ -339,7 +339,7 @@ def test_a_broker_whose_own_roles_have_no_good_key_serves_people_and_says_which_
         if one is none_yet:
             broker.check_at_start()
             assert broker.portal().own_key_problem() is not None
-        assert re.search(problem, broker.revoking.key_problem() or "")
+        assert re.search(problem, broker.errands.key_problem() or "")
         assert broker.revoking.background()
         in_aws = broker.revoking.ports().in_aws
         assert in_aws is not None
