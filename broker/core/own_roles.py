@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from broker.core.entitlements import SHORTEST_SESSION, Account, CheckpointScope, Entitlement, RolePoliciesScope, Use
+from broker.core.entitlements import (
+    SHORTEST_SESSION,
+    Account,
+    CheckpointScope,
+    Entitlement,
+    RolePoliciesScope,
+    Scope,
+    Use,
+)
 
 REVOKER_ID: Final = "own-role.revoker"
 """What the audit calls the revoker's errands where people's issuances have an entitlement."""
@@ -33,10 +41,7 @@ class OwnRoles:
     saml_provider: str
 
     def __post_init__(self) -> None:
-        if not _ROLE.fullmatch(self.revoker):
-            raise ValueError("not the name of a role")
-        if not _PROVIDER.fullmatch(self.saml_provider):
-            raise ValueError("not the name of a SAML provider")
+        _check_names(self.revoker, self.saml_provider)
 
     def in_account(self, account: Account) -> Account:
         """The account as the broker's own roles are entered there: through their own SAML provider."""
@@ -49,17 +54,7 @@ class OwnRoles:
             account: of the entitlements file.
             roles: ARNs, all of that account.
         """
-        return Entitlement(
-            id=REVOKER_ID,
-            name="Revoker",
-            account=self.in_account(account),
-            role_arn=f"arn:{account.partition.name}:iam::{account.id}:role/{self.revoker}",
-            groups=(),
-            duration=SHORTEST_SESSION,
-            max_duration=SHORTEST_SESSION,
-            uses=(Use.ERRAND,),
-            scope=RolePoliciesScope(tuple(roles)),
-        )
+        return _own_role(REVOKER_ID, "Revoker", self.revoker, self.in_account(account), RolePoliciesScope(tuple(roles)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +74,7 @@ class Witness:
     prefix: str
 
     def __post_init__(self) -> None:
-        if not _ROLE.fullmatch(self.role):
-            raise ValueError("not the name of a role")
-        if not _PROVIDER.fullmatch(self.saml_provider):
-            raise ValueError("not the name of a SAML provider")
+        _check_names(self.role, self.saml_provider)
         if self.prefix and not self.prefix.endswith("/"):
             raise ValueError("a prefix ends with a slash")
 
@@ -93,17 +85,29 @@ class Witness:
 
     def in_account(self, account: Account) -> Entitlement:
         """The role, in the account that has the bucket or may write to it."""
-        return Entitlement(
-            id=WITNESS_ID,
-            name="Witness",
-            account=_entered_through(self.saml_provider, account),
-            role_arn=f"arn:{account.partition.name}:iam::{account.id}:role/{self.role}",
-            groups=(),
-            duration=SHORTEST_SESSION,
-            max_duration=SHORTEST_SESSION,
-            uses=(Use.ERRAND,),
-            scope=CheckpointScope(self.bucket, self.prefix),
-        )
+        entered = _entered_through(self.saml_provider, account)
+        return _own_role(WITNESS_ID, "Witness", self.role, entered, CheckpointScope(self.bucket, self.prefix))
+
+
+def _check_names(role: str, saml_provider: str) -> None:
+    if not _ROLE.fullmatch(role):
+        raise ValueError("not the name of a role")
+    if not _PROVIDER.fullmatch(saml_provider):
+        raise ValueError("not the name of a SAML provider")
+
+
+def _own_role(own_id: str, name: str, role: str, account: Account, scope: Scope) -> Entitlement:
+    return Entitlement(
+        id=own_id,
+        name=name,
+        account=account,
+        role_arn=f"arn:{account.partition.name}:iam::{account.id}:role/{role}",
+        groups=(),
+        duration=SHORTEST_SESSION,
+        max_duration=SHORTEST_SESSION,
+        uses=(Use.ERRAND,),
+        scope=scope,
+    )
 
 
 def _entered_through(saml_provider: str, account: Account) -> Account:
