@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
 import time
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from broker.adapters.database.archives import SqlArchives
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.stream_cursor import SqlStreamCursor
 from broker.cli.audit import audit, checked_database
+from broker.cli.operator import operating_user
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.archiving import ArchivingPorts, Cut, Retained, archive, finish_removal, plan
@@ -116,10 +115,4 @@ def _events(cut: Cut) -> str:
 
 
 def _operator() -> str:
-    """Who runs the command, as the operating system knows it."""
-    user = os.getuid()
-    try:
-        name = pwd.getpwuid(user).pw_name
-    except KeyError:  # a container's arbitrary user
-        name = f"uid {user}"
-    return f"{name} on {socket.gethostname()}"
+    return f"{operating_user()} on {socket.gethostname()}"

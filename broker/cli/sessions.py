@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from broker.adapters.database import migrations
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.revocations import SqlRevocations
+from broker.cli.operator import operating_user
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.audit import AuditEvent, canonical_time, printable
@@ -152,11 +151,7 @@ def sessions_revoke(
 
 def _operator() -> str:
     """Who asks: whoever called sudo, and as whom the command runs."""
-    user = os.getuid()
-    try:
-        name = pwd.getpwuid(user).pw_name
-    except KeyError:  # a container's arbitrary user
-        name = f"uid {user}"
+    name = operating_user()
     caller = printable(sudo_caller())[:_LONGEST_NAME]
     return f"operator {caller} as {name}" if caller and caller != name else f"operator {name}"
 
