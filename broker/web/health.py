@@ -68,26 +68,16 @@ def _warnings(portal: Portal) -> list[str]:
         logger().error("signing key unusable", problem=problem)
     if problem is not None:
         found.append("signing-key")
-    own_key = portal.own_key_problem()
-    if own_key is not None:
-        logger().warning("key of the broker's own roles needs attention", problem=own_key)
-        found.append("own-roles-key")
-    sealing = portal.sealing_problem()
-    if sealing is not None:
-        logger().warning("audit not sealed in time", problem=sealing)
-        found.append("sealing")
-    streaming = portal.streaming_problem()
-    if streaming is not None:
-        logger().warning("audit not streamed in time", problem=streaming)
-        found.append("audit-stream")
-    checkpoints = portal.checkpoints_problem()
-    if checkpoints is not None:
-        logger().warning("checkpoints not kept outside", problem=checkpoints)
-        found.append("checkpoints")
-    revoking = portal.revoking_problem()
-    if revoking is not None:
-        logger().warning("sessions not ended in time", problem=revoking)
-        found.append("revoking")
+    for name, problem_of, what in (
+        ("own-roles-key", portal.own_key_problem, "key of the broker's own roles needs attention"),
+        ("sealing", portal.sealing_problem, "audit not sealed in time"),
+        ("audit-stream", portal.streaming_problem, "audit not streamed in time"),
+        ("checkpoints", portal.checkpoints_problem, "checkpoints not kept outside"),
+        ("revoking", portal.revoking_problem, "sessions not ended in time"),
+    ):
+        if (late := problem_of()) is not None:
+            logger().warning(what, problem=late)
+            found.append(name)
     if portal.clock_problem() is not None:
         found.append("clock")
     return found
