@@ -36,7 +36,7 @@ from broker.core.findings import Finding, FindingState
 from broker.core.key_evidence import with_evidence
 from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
-from broker.core.revoking import prove_revoker
+from broker.core.revoking import RevokingPorts, prove_revoker
 from broker.errands import has_own_roles
 from broker.settings import Settings
 from broker.signing import SigningKeys
@@ -77,8 +77,12 @@ def diagnose_aws(
     for account in accounts:
         yield from diagnose_account(account, roles[account.key], route, clock)
     if settings.own_roles.revoker:
-        for account in accounts:
-            yield from _diagnose_revoker(settings, account, arns[account.key], endpoints)
+        broker = compose(settings, endpoints)
+        try:
+            for account in accounts:
+                yield from _diagnose_revoker(account, arns[account.key], broker.revoking.ports())
+        finally:
+            broker.database.dispose()
 
 
 def _diagnose_keys(
@@ -97,7 +101,11 @@ def _diagnose_keys(
         return
     yield Finding(FindingState.OK, _KEYS, "what the active key signs is accepted by the published metadata")
     try:
-        report = with_evidence(report, SqlAuditLog(Database(settings.database.url)), errands=bool(option))
+        database = Database(settings.database.url)
+        try:
+            report = with_evidence(report, SqlAuditLog(database), errands=bool(option))
+        finally:
+            database.dispose()
     except (AuditUnavailable, SettingsInvalid) as error:
         yield _warned(
             f"what STS answered to the active key is not known: {error}",
@@ -106,20 +114,15 @@ def _diagnose_keys(
     yield from _what_to_tell(report)
 
 
-def _diagnose_revoker(
-    settings: Settings, account: Account, roles: set[str], endpoints: AwsEndpoints
-) -> Iterator[Finding]:
+def _diagnose_revoker(account: Account, roles: set[str], ports: RevokingPorts) -> Iterator[Finding]:
     """Enter the revoker, as for ending sessions: an errand, and recorded like one."""
     subject = f"ending sessions in {account.name} ({account.id})"
-    broker = compose(settings, endpoints)
     try:
-        proved = prove_revoker(account, sorted(roles), broker.revoking.ports())
+        proved = prove_revoker(account, sorted(roles), ports)
     except BrokerError as error:
         advice = f"own_roles, aws-revoker.yaml in {account.id}; `broker metadata --for own-roles` is what AWS must have"
         yield Finding(FindingState.FAILED, subject, f"the revoker cannot be entered: {error}", advice)
         return
-    finally:
-        broker.database.dispose()
     for role, failure in proved.items():
         if failure is None:
             yield Finding(FindingState.OK, subject, f"{role} can be changed")
