@@ -274,7 +274,7 @@ class RegionalEndpoints:
         raise AssertionError(partition)
 
     def s3(self, partition: Partition, region: str) -> str:
-        raise NotImplementedError
+        raise AssertionError(partition, region)
 
     def iam(self, partition: Partition) -> str:
         raise AssertionError(partition)
