@@ -11,6 +11,9 @@ What is left out, and why:
 - ``s3:DeleteObjectVersion``: see :class:`broker.core.entitlements.S3Location`.
 - ``kms:EncryptionContext:aws:s3:arn``: S3 uses the key for requests that it has allowed already, and
   ``kms:ViaService`` lets nobody but S3 use it, so it would repeat the S3 statements (some 110 characters a bucket).
+- Patterns that would be shorter. ``arn:*:s3:::`` matches an object of any bucket whose key holds ``:s3:::``, since a
+  wildcard at the end of a segment goes on beyond it ("IAM JSON policy elements: Resource"); ``s3:*MultipartUpload*``
+  would allow whatever action AWS names so in the future, and no solver proves that it does not.
 - A ``Deny`` after ``aws:CurrentTime``, for console sessions that outlast their credentials: its 119 characters would
   fit some sessions and not others, and make each policy its own.
 """
