@@ -540,6 +540,9 @@ class MemoryRevocations:
         self._check()
         return [one for one in self.kept.values() if one.before > moment]
 
+    def against(self, role: str, moment: datetime) -> tuple[Sequence[Revocation], Denials]:
+        return self.later_than(moment), self.denials_of(role)
+
     def unplanned(self) -> Sequence[Revocation]:
         self._check()
         return [one for one in self.kept.values() if one.id not in self.planned]

@@ -259,11 +259,10 @@ def _refuse_revoked(grant: Grant, exchange: Exchange, revocations: Revocations, 
     began = exchange.credentials.expiration - (exchange.shortened_to or grant.duration)
     # STS counts in whole seconds.
     earliest = min(grant.authorized_at, began.replace(microsecond=0))
-    moments = [one.before for one in revocations.later_than(earliest) if one.target.concerns(grant)]
+    later, denials = revocations.against(grant.role_arn, earliest)
+    moments = [one.before for one in later if one.target.concerns(grant)]
     # And whatever else the role denies: a console sign-in address from before, or another entitlement of the role.
-    until = denied_until(
-        revocations.denials_of(grant.role_arn), grant.principal.source_identity, grant.principal.role_session_name
-    )
+    until = denied_until(denials, grant.principal.source_identity, grant.principal.role_session_name)
     if until is not None and until > earliest:
         moments.append(until)
     if moments:

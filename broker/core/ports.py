@@ -440,6 +440,9 @@ class Revocations(Protocol):
     def later_than(self, moment: datetime) -> Sequence[Revocation]:
         """Those that reach sessions which begin at that moment, or began before it."""
 
+    def against(self, role: str, moment: datetime) -> tuple[Sequence[Revocation], Denials]:
+        """What :meth:`later_than` and :meth:`denials_of` would say, in one question: each issuance asks it twice."""
+
     def unplanned(self) -> Sequence[Revocation]:
         """Those for which somebody has to look again where their sessions run."""
 

@@ -8,9 +8,23 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broker.adapters.database.column_types import ExactText, UtcTime
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import claim, revocation, revocation_role
 from broker.core.errors import SessionsUnavailable
@@ -31,6 +45,14 @@ _KEPT: Final = revocation.c
 _PART: Final = revocation_role.c
 _TOGETHER: Final = select(revocation, revocation_role).join_from(
     revocation_role, revocation, _KEPT.id == _PART.revocation_id
+)
+# Composed once, since every issuance asks it.
+_AGAINST: Final = (
+    select(revocation, _PART.denials)
+    .outerjoin(
+        revocation_role, and_(_KEPT.id == _PART.revocation_id, _PART.role == bindparam("of_role", type_=ExactText))
+    )
+    .where(or_(_KEPT.before > bindparam("moment", type_=UtcTime), _PART.role.is_not(None)))
 )
 
 
@@ -83,6 +105,18 @@ class SqlRevocations:
             SessionsUnavailable: no answer.
         """
         return self._revocations(select(revocation).where(_KEPT.before > moment))
+
+    def against(self, role: str, moment: datetime) -> tuple[Sequence[Revocation], Denials]:
+        """Those that reach sessions which begin at that moment or began before, and what a role denies in all.
+
+        Raises:
+            SessionsUnavailable: no answer.
+        """
+        with self._database.reading(SessionsUnavailable) as connection:
+            rows = connection.execute(_AGAINST, {"of_role": role, "moment": moment}).all()
+        later = tuple(found for row in rows if (found := _revocation(row)).before > moment)
+        documents = (row._mapping[_PART.denials] for row in rows)  # noqa: SLF001 - as below
+        return later, merged(*(_read(document) for document in documents if document is not None))
 
     def unplanned(self) -> Sequence[Revocation]:
         """Those for which somebody has to look again where their sessions run.

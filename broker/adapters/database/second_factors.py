@@ -6,9 +6,24 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, Update, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
 from broker.adapters.database.seed_encryption import SeedEncryption
 from broker.adapters.database.tables import (
@@ -38,6 +53,13 @@ _MOST_PURGED: Final = 100
 
 _KEPT: Final = second_factor.c
 
+# Composed once: every request of a sign-in with the password alone asks it.
+_PERSON: Final = bindparam("of_person", type_=ExactText)
+_STANDING: Final = select(
+    exists().where(_KEPT.principal_id == _PERSON),
+    select(second_factor_asked.c.first_asked_at).where(second_factor_asked.c.principal_id == _PERSON).scalar_subquery(),
+)
+
 
 class SqlSecondFactors:
     """The SecondFactors port on SQLite or PostgreSQL."""
@@ -66,10 +88,8 @@ class SqlSecondFactors:
         Raises:
             SessionsUnavailable: no answer.
         """
-        enrolled = exists().where(_KEPT.principal_id == principal_id)
-        asked = select(second_factor_asked.c.first_asked_at).where(second_factor_asked.c.principal_id == principal_id)
         with self._database.reading(SessionsUnavailable) as connection:
-            there, first_asked_at = connection.execute(select(enrolled, asked.scalar_subquery())).one()
+            there, first_asked_at = connection.execute(_STANDING, {"of_person": principal_id}).one()
         return Standing(bool(there), first_asked_at)
 
     def seeds(self, principal_id: str) -> Mapping[str, TotpSeed]:

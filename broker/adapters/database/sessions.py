@@ -7,8 +7,9 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, delete, false, insert, or_, select, update
+from sqlalchemy import Connection, Delete, bindparam, delete, false, insert, or_, select, update
 
+from broker.adapters.database.column_types import ExactText
 from broker.adapters.database.engine import Database
 from broker.adapters.database.tables import sign_in_session, trusted_browser
 from broker.core.errors import SessionsUnavailable
@@ -22,6 +23,9 @@ _MOST_PURGED: Final = 100
 TOUCHED_AFTER: Final = timedelta(seconds=30)
 
 _KEPT: Final = sign_in_session.c
+
+# Composed once: every request asks it.
+_OF_TOKEN: Final = select(sign_in_session).where(_KEPT.token_hash == bindparam("of_token", type_=ExactText))
 
 
 class SqlSessions:
@@ -57,9 +61,8 @@ class SqlSessions:
         Raises:
             SessionsUnavailable: no answer.
         """
-        statement = select(sign_in_session).where(sign_in_session.c.token_hash == token_hash)
         with self._database.reading(SessionsUnavailable) as connection:
-            row = connection.execute(statement).mappings().one_or_none()
+            row = connection.execute(_OF_TOKEN, {"of_token": token_hash}).mappings().one_or_none()
         return None if row is None else _session(row)
 
     def of_principal(self, principal_id: str) -> Sequence[SignInSession]:
@@ -209,8 +212,13 @@ def _create(connection: Connection, session: SignInSession, limits: SessionLimit
         .limit(_MOST_PURGED)
         .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
     )
-    connection.execute(delete(sign_in_session).where(_KEPT.token_hash.in_(run_out)))
-    connection.execute(insert(sign_in_session).values(**asdict(session)))
+    purge = delete(sign_in_session).where(_KEPT.token_hash.in_(run_out))
+    keep = insert(sign_in_session).values(**asdict(session))
+    if connection.dialect.name == "postgresql":
+        keep = keep.add_cte(purge.cte("purge"))  # in one statement: one round trip
+    else:
+        connection.execute(purge)
+    connection.execute(keep)
 
 
 def _distrust(principal_id: str) -> Delete:

@@ -149,6 +149,24 @@ def test_a_role_denies_what_all_of_them_say_together(kept: Revocations) -> None:
     assert kept.denials_of(OTHER) == {}
 
 
+def test_what_stands_against_a_session_is_one_question(kept: Revocations) -> None:
+    earlier, later, elsewhere = revocation("earlier"), revocation("later", 2), revocation("elsewhere", 3)
+    for one, role in ((earlier, ROLE), (later, ROLE), (elsewhere, OTHER)):
+        kept.add(one)
+        kept.add_roles(one, {role: HERS if one is earlier else {WHOLE_ROLE: one.before}}, is_last=True)
+    kept.add(revocation("unplanned", 2))
+
+    for role in (ROLE, OTHER, "arn:aws:iam::111122223333:role/Another"):
+        for moment in (NOON - timedelta(minutes=1), earlier.before, later.before, elsewhere.before):
+            revocations, denials = kept.against(role, moment)
+            assert {one.id: one for one in revocations} == {one.id: one for one in kept.later_than(moment)}
+            assert denials == kept.denials_of(role)
+    assert [one.id for one in kept.against(ROLE, later.before)[0]] == ["elsewhere"]
+    revocations, denials = kept.against(ROLE, elsewhere.before)
+    assert not revocations
+    assert denials == {**HERS, WHOLE_ROLE: later.before}
+
+
 def test_more_than_a_policy_holds_is_kept_all_the_same(kept: Revocations) -> None:
     one = revocation()
     many = {Subject(SubjectKind.SESSION_NAME, f"name-{number:04}"): NOON for number in range(2_000)}
