@@ -93,8 +93,9 @@ GOAL_OF_GROWTH: Final = 0.05
 READY_WITHIN_SECONDS: Final = 30
 REGION: Final = "ap-northeast-1"
 ENTITY_ID: Final = "https://broker.corp.example/saml/metadata"
-# One for each client: the broker, like the directory, counts attempts by person.
-PEOPLE: Final = [f"person-{number}" for number in range(max(CLIENTS))]
+# Each client has some of its own, since the broker counts attempts by person, and is one after the other: somebody with
+# a thousand sessions of their own would be shown all of them on the front page.
+PEOPLE: Final = [f"person-{number}" for number in range(50 * max(CLIENTS))]
 PASSWORD: Final = company.password_of("person")
 GROUP: Final = "Bench Staff"
 
@@ -191,7 +192,7 @@ class Place:
 
 
 def compare_speed(place: Place, rounds: int, seconds: float) -> None:
-    visitors = [Visitor(place.portal, username) for username in PEOPLE]
+    visitors = _visitors(place)
     ways: dict[str, Callable[[int], float]] = {
         "floor": lambda clients: place.floor.per_second(clients, seconds),
         "server, journey": lambda clients: per_second([one.journey for one in visitors[:clients]], seconds),
@@ -217,7 +218,7 @@ def compare_speed(place: Place, rounds: int, seconds: float) -> None:
         for ratio, goal, unit in goals:
             print(f"  clients {clients}  a journey is {ratio:.2f} {unit}, goal {goal}: {_verdict(met=ratio >= goal)}")
     print("  one journey with nobody else, by its steps:")
-    alone = Visitor(place.portal, PEOPLE[0])
+    alone = _visitors(place)[0]
     for _ in range(50):
         alone.journey()
     for step, times in alone.times.items():
@@ -225,7 +226,7 @@ def compare_speed(place: Place, rounds: int, seconds: float) -> None:
 
 
 def compare_memory(place: Place, issuances: int) -> None:
-    visitors = [Visitor(place.portal, username) for username in PEOPLE]
+    visitors = _visitors(place)
     workers = place.workers()
     tenth = max(issuances // 10, len(visitors))
     _repeat([one.journey for one in visitors], tenth)
@@ -238,6 +239,10 @@ def compare_memory(place: Place, issuances: int) -> None:
         growth = late / early - 1
         verdict = _verdict(met=growth <= GOAL_OF_GROWTH)
         print(f"  {early:6.1f} MB {late:6.1f} MB   {growth:+.1%}, goal {GOAL_OF_GROWTH:.0%} at most: {verdict}")
+
+
+def _visitors(place: Place) -> list[Visitor]:
+    return [Visitor(place.portal, PEOPLE[number :: max(CLIENTS)]) for number in range(max(CLIENTS))]
 
 
 def _memory(process: int) -> float:
@@ -286,18 +291,18 @@ class Visitor:
         times: seconds of each step of its journeys.
     """
 
-    def __init__(self, portal: str, username: str) -> None:
+    def __init__(self, portal: str, usernames: Sequence[str]) -> None:
         self._address = urlsplit(portal)
-        self._username = username
+        self._usernames = itertools.cycle(usernames)
         self._cookies: dict[str, str] = {}
         self._token = ""
         self.times: defaultdict[str, list[float]] = defaultdict(list)
 
     def journey(self) -> None:
-        """Sign in as somebody who was signed out, and take credentials."""
+        """Sign in as the next one, who was signed out, and take credentials."""
         self._cookies = {}
         form = self._ask("sign-in form", "GET", "/login", 200)
-        typed = {"csrf_token": _token(form), "next": "", "username": self._username, "password": PASSWORD}
+        typed = {"csrf_token": _token(form), "next": "", "username": next(self._usernames), "password": PASSWORD}
         self._ask("sign-in", "POST", "/login", 303, typed)
         self._token = _token(self._ask("home page", "GET", "/", 200))
         self.issue()
@@ -345,7 +350,9 @@ class Pool:
         context = multiprocessing.get_context("fork")
         for number in range(WORKERS):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._work, args=(theirs, make_work, PEOPLE[number::WORKERS]), daemon=True)
+            process = context.Process(
+                target=self._work, args=(theirs, make_work, PEOPLE[number : max(CLIENTS) : WORKERS]), daemon=True
+            )
             process.start()
             theirs.close()
             self._ends.append(ours)

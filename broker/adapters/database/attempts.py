@@ -1,4 +1,8 @@
-"""Counts of sign-in attempts in the database: one row for each budget that somebody has drawn on."""
+"""Counts of sign-in attempts in the database: one row for each budget that somebody has drawn on.
+
+On PostgreSQL counting does not wait for the disk: nobody who guesses can crash the server, and each sign-in counts, and
+settles, several times.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,16 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Row,
+    Text,
+    TextualSelect,
+    Update,
+    UpdateBase,
     and_,
     bindparam,
     case,
     delete,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -23,7 +32,7 @@ from sqlalchemy import (
 )
 
 from broker.adapters.database.column_types import ExactText, UtcTime
-from broker.adapters.database.engine import Database
+from broker.adapters.database.engine import NOT_WAITING_FOR_THE_DISK, Database
 from broker.adapters.database.tables import sign_in_attempts
 from broker.core.errors import SessionsUnavailable
 from broker.core.throttle import SEEN_LATER, Budget, HeldBack, Hold
@@ -46,8 +55,7 @@ _IS_TOLD: Final = f"(NOT {_PASSES} AND (kept.reported_at IS NULL OR kept.reporte
 _WAS_ANSWERED: Final = "(kept.latest_at IS NULL OR kept.latest_at <= :answered_before)"
 # One statement, so that of two attempts at once the second sees the first; whoever waits for the row waits here. A
 # budget without any attempts was never drawn on, and has no end of its own.
-_TAKE: Final = (
-    text(f"""
+_TAKE: Final = f"""
 INSERT INTO sign_in_attempts AS kept (
     key, username, budget, attempts, since, until, held_back, unreported, told, reported_at, latest_at, under_way,
     let_through
@@ -78,16 +86,58 @@ INSERT INTO sign_in_attempts AS kept (
     END,
     let_through = {_PASSES}
 RETURNING let_through, until, unreported, told
-""")  # noqa: S608 - constants of this module
-    .bindparams(
-        bindparam("key", type_=ExactText),
-        bindparam("username", type_=ExactText),
-        bindparam("budget", type_=Integer),
-        bindparam("first", type_=Integer),
-        bindparam("from_first", type_=Boolean),
-        *(bindparam(name, type_=UtcTime) for name in ("now", "over", "told_before", "answered_before")),
+"""  # noqa: S608 - constants of this module
+
+
+def _take(more: str = "") -> TextualSelect:
+    return (
+        text(_TAKE + more)
+        .bindparams(
+            bindparam("key", type_=ExactText),
+            bindparam("username", type_=ExactText),
+            bindparam("budget", type_=Integer),
+            bindparam("first", type_=Integer),
+            bindparam("from_first", type_=Boolean),
+            *(bindparam(name, type_=UtcTime) for name in ("now", "over", "told_before", "answered_before")),
+        )
+        .columns(let_through=Boolean, until=UtcTime, unreported=Integer, told=Integer)
     )
-    .columns(let_through=Boolean, until=UtcTime, unreported=Integer, told=Integer)
+
+
+def _not_waiting(statement: Update) -> dict[str, UpdateBase]:
+    return {
+        "sqlite": statement,
+        "postgresql": statement.returning(literal_column(NOT_WAITING_FOR_THE_DISK, Text)),
+    }
+
+
+def _one_fewer(count: ColumnElement[int]) -> ColumnElement[int]:
+    return case((count > 0, count - 1), else_=0)
+
+
+_IS_RETURNED: Final = _KEPT.key == bindparam("returned", type_=ExactText)
+_OF_KEY: Final = _KEPT.key == bindparam("of_key", type_=ExactText)
+_OTHERS: Final = case(
+    (or_(_KEPT.key == bindparam("right", type_=ExactText), _IS_RETURNED), _one_fewer(_KEPT.under_way)),
+    else_=_KEPT.under_way,
+)
+
+# Each composed once, for each kind of database.
+_TAKING: Final = {"sqlite": _take(), "postgresql": _take(f", {NOT_WAITING_FOR_THE_DISK}")}
+_GIVING_BACK: Final = _not_waiting(
+    update(sign_in_attempts)
+    .where(_OF_KEY)
+    .values(attempts=_one_fewer(_KEPT.attempts), under_way=_one_fewer(_KEPT.under_way))
+)
+_ANSWERING: Final = _not_waiting(update(sign_in_attempts).where(_OF_KEY).values(under_way=_one_fewer(_KEPT.under_way)))
+_SETTLING: Final = _not_waiting(
+    update(sign_in_attempts)
+    .where(_KEPT.key.in_(bindparam("touched", expanding=True, type_=ExactText)))
+    .values(
+        attempts=case((_IS_RETURNED, _one_fewer(_KEPT.attempts)), else_=_OTHERS),
+        under_way=_OTHERS,
+        until=case((or_(_IS_RETURNED, _OTHERS > 0), _KEPT.until), else_=_KEPT.since),
+    )
 )
 
 
@@ -115,7 +165,7 @@ class SqlAttempts:
             "answered_before": now - SEEN_LATER,
         }
         with self._database.writing(SessionsUnavailable) as connection:
-            kept = connection.execute(_TAKE, values).one()
+            kept = connection.execute(_TAKING[connection.dialect.name], values).one()
         if kept.let_through:
             return None
         return HeldBack(until=kept.until, unreported=kept.told if kept.unreported == 0 else None)
@@ -126,9 +176,8 @@ class SqlAttempts:
         Raises:
             SessionsUnavailable: no answer.
         """
-        fewer = {"attempts": _one_fewer(_KEPT.attempts), "under_way": _one_fewer(_KEPT.under_way)}
         with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(update(sign_in_attempts).where(_KEPT.key == budget.key).values(fewer))
+            connection.execute(_GIVING_BACK[connection.dialect.name], {"of_key": budget.key})
 
     def answered(self, budget: Budget) -> None:
         """Note that an attempt is under way no longer.
@@ -137,9 +186,7 @@ class SqlAttempts:
             SessionsUnavailable: no answer.
         """
         with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(
-                update(sign_in_attempts).where(_KEPT.key == budget.key).values(under_way=_one_fewer(_KEPT.under_way))
-            )
+            connection.execute(_ANSWERING[connection.dialect.name], {"of_key": budget.key})
 
     def forget(self, keys: Sequence[str]) -> None:
         """Start to count anew.
@@ -156,16 +203,11 @@ class SqlAttempts:
         Raises:
             SessionsUnavailable: no answer.
         """
-        is_returned = _KEPT.key == (returned.key if returned is not None else None)
-        others = case((or_(_KEPT.key == right.key, is_returned), _one_fewer(_KEPT.under_way)), else_=_KEPT.under_way)
-        changes = {
-            "attempts": case((is_returned, _one_fewer(_KEPT.attempts)), else_=others),
-            "under_way": others,
-            "until": case((or_(is_returned, others > 0), _KEPT.until), else_=_KEPT.since),
-        }
-        touched = [*keys, returned.key] if returned is not None else keys
+        returned_key = returned.key if returned is not None else None
+        touched = [*keys, returned_key] if returned_key is not None else keys
+        values = {"right": right.key, "returned": returned_key, "touched": touched}
         with self._database.writing(SessionsUnavailable) as connection:
-            connection.execute(update(sign_in_attempts).where(_KEPT.key.in_(touched)).values(changes))
+            connection.execute(_SETTLING[connection.dialect.name], values)
 
     def purge(self, now: datetime) -> int:
         """Remove some rows that count for nothing any more; how many.
@@ -224,10 +266,6 @@ class SqlAttempts:
                 return None
             connection.execute(delete(sign_in_attempts).where(_KEPT.key == key))
         return _hold(row)
-
-
-def _one_fewer(count: ColumnElement[int]) -> ColumnElement[int]:
-    return case((count > 0, count - 1), else_=0)
 
 
 def _hold(row: Row[Any]) -> Hold:

@@ -217,6 +217,11 @@ def _checked_url(text: str) -> URL:
     raise SettingsInvalid(Fault(_SETTING, _EXPECTED))
 
 
+# A PostgreSQL statement that returns this is committed without waiting for the disk, and goes there with the next one
+# that waits: a server that crashes forgets at most the last second of such changes, and never half of one (PostgreSQL
+# documentation, "Asynchronous Commit"). The setting ends with the statement, which is a transaction of its own.
+NOT_WAITING_FOR_THE_DISK: Final = "set_config('synchronous_commit', 'off', true)"
+
 # Of the virtual machine of SQLite: some ten microseconds.
 _STEPS_BETWEEN_QUESTIONS: Final = 1_000
 

@@ -7,10 +7,23 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, bindparam, delete, false, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Executable,
+    Text,
+    bindparam,
+    delete,
+    false,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
-from broker.adapters.database.column_types import ExactText
-from broker.adapters.database.engine import Database
+from broker.adapters.database.column_types import ExactText, UtcTime
+from broker.adapters.database.engine import NOT_WAITING_FOR_THE_DISK, Database
 from broker.adapters.database.tables import sign_in_session, trusted_browser
 from broker.core.errors import SessionsUnavailable
 from broker.core.second_factor import Method
@@ -27,6 +40,28 @@ _KEPT: Final = sign_in_session.c
 # Composed once: every request asks it.
 _OF_TOKEN: Final = select(sign_in_session).where(_KEPT.token_hash == bindparam("of_token", type_=ExactText))
 
+_KEEP: Final = insert(sign_in_session).values({column.name: bindparam(column.name) for column in _KEPT})
+_PURGE: Final = delete(sign_in_session).where(
+    _KEPT.token_hash.in_(
+        select(_KEPT.token_hash)
+        .where(
+            or_(
+                _KEPT.last_seen_at <= bindparam("idle_since", type_=UtcTime),
+                _KEPT.signed_in_at <= bindparam("run_out_since", type_=UtcTime),
+            )
+        )
+        .limit(_MOST_PURGED)
+        .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
+    )
+)
+# On PostgreSQL in one statement: one round trip. What nobody had before, a crash may forget: they sign in again.
+_KEEP_AND_PURGE: Final = _KEEP.add_cte(_PURGE.cte("purge"))
+_KEEPING: Final = {
+    "sqlite": (_PURGE, _KEEP),
+    "postgresql": (_KEEP_AND_PURGE.returning(literal_column(NOT_WAITING_FOR_THE_DISK, Text)),),
+}
+_EXCHANGING: Final = {"sqlite": (_PURGE, _KEEP), "postgresql": (_KEEP_AND_PURGE,)}
+
 
 class SqlSessions:
     """The Sessions port on SQLite or PostgreSQL."""
@@ -41,7 +76,7 @@ class SqlSessions:
             SessionsUnavailable: no answer; also when there is a session of that token.
         """
         with self._database.writing(SessionsUnavailable) as connection:
-            _create(connection, session, limits)
+            _create(connection, session, limits, _KEEPING[connection.dialect.name])
 
     def exchange(self, token_hash: str, session: SignInSession, limits: SessionLimits) -> bool:
         """Keep a new session in place of that one, in one transaction; whether there was that one still.
@@ -52,7 +87,7 @@ class SqlSessions:
         with self._database.transaction(SessionsUnavailable) as connection:
             ended = connection.execute(delete(sign_in_session).where(_KEPT.token_hash == token_hash))
             if ended.rowcount == 1:
-                _create(connection, session, limits)
+                _create(connection, session, limits, _EXCHANGING[connection.dialect.name])
         return ended.rowcount == 1
 
     def find(self, token_hash: str) -> SignInSession | None:
@@ -204,21 +239,11 @@ class SqlSessions:
             connection.execute(_distrust(principal_id).where(trusted_browser.c.token_hash.is_distinct_from(token_hash)))
 
 
-def _create(connection: Connection, session: SignInSession, limits: SessionLimits) -> None:
+def _create(connection: Connection, session: SignInSession, limits: SessionLimits, keep: Sequence[Executable]) -> None:
     now = session.signed_in_at
-    run_out = (
-        select(_KEPT.token_hash)
-        .where(or_(_KEPT.last_seen_at <= now - limits.idle, _KEPT.signed_in_at <= now - limits.absolute))
-        .limit(_MOST_PURGED)
-        .with_for_update(skip_locked=True)  # another sign-in may be purging the same ones
-    )
-    purge = delete(sign_in_session).where(_KEPT.token_hash.in_(run_out))
-    keep = insert(sign_in_session).values(**asdict(session))
-    if connection.dialect.name == "postgresql":
-        keep = keep.add_cte(purge.cte("purge"))  # in one statement: one round trip
-    else:
-        connection.execute(purge)
-    connection.execute(keep)
+    values = asdict(session) | {"idle_since": now - limits.idle, "run_out_since": now - limits.absolute}
+    for statement in keep:
+        connection.execute(statement, values)
 
 
 def _distrust(principal_id: str) -> Delete:

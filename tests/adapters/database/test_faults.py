@@ -23,12 +23,14 @@ import pytest
 from sqlalchemy import text
 
 from broker.adapters.database import migrations
+from broker.adapters.database.attempts import SqlAttempts
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.adapters.database.sessions import SqlSessions
 from broker.core.audit import EventKind
 from broker.core.audit_search import AuditFilter, TimeSpan
 from broker.core.errors import AuditUnavailable, SessionsUnavailable, SettingsInvalid
+from broker.core.throttle import Budget, BudgetKind
 from tests.adapters.database.events import NOON, issuance, login
 from tests.adapters.database.postgresql import PASSWORD, QUOTED_PASSWORD, PostgresqlServer
 from tests.adapters.database.test_sessions import LIMITS, session
@@ -453,6 +455,29 @@ def test_events_are_flushed_even_where_the_server_was_made_forgetful(fresh_postg
     set_for_database(fresh_postgresql_url, "synchronous_commit = off")
     with opened(fresh_postgresql_url) as database, database.reading(AuditUnavailable) as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+
+
+def test_what_a_crash_may_forget_does_not_wait_for_the_disk_and_what_comes_after_it_does(own_url: str) -> None:
+    budget = Budget(BudgetKind.PERSON, "A" * 26, 100, timedelta(minutes=15))
+    is_flushed = text("SELECT pg_current_wal_insert_lsn() = pg_current_wal_flush_lsn()")
+
+    with opened(own_url, connections=1) as database:
+        attempts, log = SqlAttempts(database), SqlAuditLog(database)
+
+        def flushed(action: Callable[[], object]) -> int:
+            """How often of twenty times."""
+            times = 0
+            for _ in range(20):
+                action()
+                with database.reading(AuditUnavailable) as connection:
+                    times += connection.execute(is_flushed).scalar_one()
+                    assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+            return times
+
+        # The server writes by itself now and then, what was left and what is its own.
+        assert flushed(lambda: attempts.take(budget, None, NOON)) < 10
+        assert flushed(lambda: attempts.give_back(budget)) < 10
+        assert flushed(lambda: log.append(login())) > 15
 
 
 def set_for_database(url: str, setting: str) -> None:
