@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page, expect
 
+from broker.core.audit import EventKind
+from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage
 from broker.core.entitlements import Access, Catalogue, S3LocationTemplate, S3Scope, Template
 from broker.core.errors import LoginCause, RolePolicyRefused
 from tests.fakes import Person, person_named
@@ -189,6 +191,23 @@ def a_narrow_audit_while_the_directory_is_down(page: Page, portal: LivePortal) -
     page.goto(f"{portal.url}/admin/audit?bucket=corp-home&text=ken")
 
 
+def an_audit_that_is_not_all_there(page: Page, portal: LivePortal) -> None:
+    """Older events are in archives, a search stopped on its way, and an outcome is not known."""
+    signed_out(page, portal)
+    audit = portal.world.audit
+    audit.events[:] = [event for event in audit.events if event.kind is not EventKind.ISSUANCE_SUCCEEDED]
+    audit.archived = True
+    place = AuditCursor(audit.events[0].time, audit.events[0].id)
+    whole = audit.search
+
+    def search(which: AuditFilter, **asked: Any) -> AuditPage:
+        return replace(whole(which, **asked), older=place, looked_back_to=place.time)
+
+    vars(audit)["search"] = search
+    sign_in(page, portal, ADA)
+    page.goto(f"{portal.url}/admin/audit?person=ken&outcome=unknown&since=2026-11-01T00:00")
+
+
 def an_empty_audit(page: Page, portal: LivePortal) -> None:
     sign_in(page, portal, ADA)
     page.goto(f"{portal.url}/admin/audit?person=nobody-of-that-name")
@@ -364,6 +383,7 @@ PAGES: dict[Visit, str] = {
     the_own_events: ".event-why",
     an_audit_event: ".policy-words",
     a_narrow_audit_while_the_directory_is_down: "details.more-filters[open]",
+    an_audit_that_is_not_all_there: ".badge-warn",
     an_empty_audit: ".empty",
     a_wrong_filter: "#until-fault",
     the_live_sessions: "tr.more details[open] .policy-words",
