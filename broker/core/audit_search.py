@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import pairwise
 from typing import Any, Final
 
@@ -227,18 +227,18 @@ def address_key(address: str) -> str | None:
     None when it is no address (a request over a UNIX socket has none).
     """
     try:
-        parsed = ip_address(address)
+        return _key(ip_address(address))
     except ValueError:
         return None
-    return f"{int(parsed) + (_IPV4_IN_IPV6 if isinstance(parsed, IPv4Address) else 0):032x}"
 
 
 def network_keys(network: Network) -> tuple[str, str]:
     """The :func:`address_key` of a network's first and last address."""
-    first, last = address_key(str(network[0])), address_key(str(network[-1]))
-    if first is None or last is None:
-        raise ValueError("every network begins and ends with an address")
-    return first, last
+    return _key(network[0]), _key(network[-1])
+
+
+def _key(address: IPv4Address | IPv6Address) -> str:
+    return f"{int(address) + (_IPV4_IN_IPV6 if isinstance(address, IPv4Address) else 0):032x}"
 
 
 def overall(counts: Sequence[EventCount]) -> tuple[int, bool]:
