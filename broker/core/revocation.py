@@ -113,15 +113,6 @@ def pruned(denials: Denials, now: datetime) -> Denials:
     return {subject: before for subject, before in denials.items() if before + COVERED_FOR > now}
 
 
-def covers(denials: Denials, other: Denials) -> bool:
-    """Whether every session that the other denies is denied too."""
-    everybody = denials.get(WHOLE_ROLE)
-    return all(
-        any(known is not None and known >= before for known in (denials.get(subject), everybody))
-        for subject, before in other.items()
-    )
-
-
 def denied_until(denials: Denials, source_identity: str | None, session_name: str | None) -> datetime | None:
     """Before which moment sessions of that person are denied; None when none are."""
     names = {SubjectKind.ROLE: "", SubjectKind.PERSON: source_identity, SubjectKind.SESSION_NAME: session_name}

@@ -29,7 +29,6 @@ from broker.core.revocation import (
     SubjectKind,
     Target,
     coarser,
-    covers,
     denials_of,
     fitting,
     merged,
@@ -85,6 +84,15 @@ def denied(denials: Denials, session: Session) -> bool:
     )
     assert (ours.outcome is Outcome.EXPLICIT_DENY) == theirs
     return theirs
+
+
+def covers(denials: Denials, other: Denials) -> bool:
+    """Whether every session that the other denies is denied too, whoever's it is."""
+    everybody = denials.get(WHOLE_ROLE)
+    return all(
+        any(known is not None and known >= before for known in (denials.get(subject), everybody))
+        for subject, before in other.items()
+    )
 
 
 @given(DENIALS, SESSIONS)
