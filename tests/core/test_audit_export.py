@@ -16,9 +16,12 @@ from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint, SealedE
 from broker.core.verification import (
     Discrepancies,
     DiscrepancyKind,
+    HiddenEvent,
     Verdict,
     WitnessedCheckpoint,
     in_order,
+    name_hidden,
+    name_silent_witness,
     name_unsealed,
     verify,
 )
@@ -225,6 +228,34 @@ def test_an_event_that_waits_too_long_says_who_is_to_blame() -> None:
     assert [str(one) for one in found.listed] == [
         "event late of 2026-11-23T12:00:00.000000Z waits to be sealed: the sealer stands still"
     ]
+
+
+def test_an_event_that_is_hidden_from_a_search_is_named_with_that_search_and_what_mends_it() -> None:
+    found = Discrepancies()
+    name_hidden(found, HiddenEvent("event-1", NOON, ("bucket", "person")))
+    [hidden] = found.listed
+    assert (hidden.kind, hidden.position, hidden.event_id) == (DiscrepancyKind.HIDDEN, None, "event-1")
+    assert str(hidden).startswith("event event-1 of 2026-11-23T12:00:00.000000Z is not found by its bucket, person: ")
+    assert "`broker audit mend-search`" in str(hidden)
+
+
+def test_a_file_without_any_checkpoint_of_a_log_that_has_some_is_named() -> None:
+    found = Discrepancies()
+    name_silent_witness(found, "/var/log/checkpoints")
+    [silent] = found.listed
+    assert (silent.kind, silent.position, silent.event_id) == (DiscrepancyKind.WITNESS_MISSING, None, None)
+    assert str(silent).startswith("/var/log/checkpoints is not there or holds no checkpoint: nothing outside")
+
+
+def test_what_was_found_beside_the_log_comes_after_what_is_wrong_with_it_and_proves_no_less() -> None:
+    walked = verdict_on(changed(5, event=None))
+    assert walked.proved == CHECKPOINTS[0].checkpoint
+    found = Discrepancies()
+    for number in range(21):
+        name_hidden(found, HiddenEvent(f"event-{number}", NOON, ("person",)))
+    both = walked.and_also(found)
+    assert both.discrepancies == (*walked.discrepancies, *found.listed)
+    assert (both.unlisted, both.events, both.proved, both.notes) == (1, 6, walked.proved, walked.notes)
 
 
 def test_checkpoints_of_several_files_run_together_are_not_passed_over_in_silence() -> None:

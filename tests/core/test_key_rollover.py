@@ -69,6 +69,11 @@ def test_an_account_has_the_metadata_only_when_that_very_document_was_confirmed(
     assert len(report.warnings(NOW)) == 1
 
 
+def test_a_confirmation_of_no_certain_moment_is_none() -> None:
+    with pytest.raises(ValueError, match="aware"):
+        Confirmation("ab", NOW.replace(tzinfo=None))
+
+
 def test_the_next_command_follows_the_rollover() -> None:
     def report(*keys: KeyRecord, confirmed: bool) -> RolloverReport:
         return RolloverReport(keys, "ab", NOW, NOW, (ProviderState(account(), NOW if confirmed else None),))

@@ -7,7 +7,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.adapters.second_factor.totp import PyotpCodes
@@ -124,6 +124,7 @@ def test_the_hash_of_a_recovery_code_depends_on_the_key_and_the_person() -> None
     trusted=st.booleans(),
     grace=st.none() | st.timedeltas(timedelta(days=-30), timedelta(days=30)),
 )
+@example(mode=Mode.OFF, enrolled=True, trusted=False, grace=timedelta())
 def test_who_has_a_second_factor_is_asked_and_who_has_none_must_when_the_grace_is_over(
     *, mode: Mode, enrolled: bool, trusted: bool, grace: timedelta | None
 ) -> None:
