@@ -569,24 +569,25 @@ def _bring_up_to_date(part: RolePart, exchange: Exchange, ports: RevokingPorts, 
             if document is not None:
                 in_aws.role_policies.delete(exchange, role)
         elif document is None or write_policy(present) != write_policy(fitting(denials)):
-            for one in coarser(denials):
+            forms, is_written = coarser(denials), False
+            while not is_written:
+                one = next(forms)
                 if one != denials:
                     # Kept before it is written: nobody is given a session that it denies.
                     ports.revocations.add_roles(part.revocation, {role: one}, is_last=False)
                     part, wanted = replace(part, denials=merged(part.denials, one)), merged(wanted, one)
-                if _is_written(one, role, exchange, in_aws, is_last=set(one) == {WHOLE_ROLE}):
-                    break
+                is_written = _is_written(one, role, exchange, in_aws)
         if ports.revocations.denials_of(role) == wanted:
             return part
     raise RolePolicyRefused("Changing", "revocations of this role keep coming")
 
 
-def _is_written(denials: Denials, role: str, exchange: Exchange, in_aws: InAws, *, is_last: bool) -> bool:
-    """Write it; False where it is too long and there is something shorter."""
+def _is_written(denials: Denials, role: str, exchange: Exchange, in_aws: InAws) -> bool:
+    """Write it; False where it is too long and there is something shorter, as there is not than the whole role."""
     try:
         in_aws.role_policies.write(exchange, role, write_policy(denials))
     except RolePolicyTooLong:
-        if is_last:
+        if set(denials) == {WHOLE_ROLE}:
             raise
         return False
     return True
