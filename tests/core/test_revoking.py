@@ -303,6 +303,13 @@ def test_a_name_that_is_a_part_of_others_means_nobody_else(revoking: Revoking) -
     assert {session.principal_id for session in plan_revocation(target, revoking.ports).sessions} == {principal_id(5)}
 
 
+def test_the_brokers_own_name_in_the_audit_is_no_persons(revoking: Revoking) -> None:
+    revoke(revoking.target(), BY_ITSELF, "the account is disabled", None, revoking.ports)
+    assert revoking.events(EventKind.REVOCATION_ASKED)[0].principal_username == BY_ITSELF.name
+    with pytest.raises(NothingToRevoke):
+        revoking.target(text=BY_ITSELF.name)
+
+
 def test_a_person_is_found_by_the_immutable_id_too(revoking: Revoking) -> None:
     assert revoking.target(text=HANAKO.principal.id) == revoking.target(text="HANAKO")
 
@@ -748,6 +755,15 @@ def test_what_aws_refuses_by_now_is_told_from_what_waits_and_from_what_came_late
     assert ended_among(sessions, revoking.outside.revocations) == {first.id}
 
 
+def test_of_a_session_whose_role_is_not_known_nobody_says_that_aws_refuses_it(revoking: Revoking) -> None:
+    [session] = revoking.events(EventKind.ISSUANCE_SUCCEEDED)
+    revoking.revoke()
+    carry_out(revoking.ports)
+    unknown = replace(session, id="f" * 32, role=None)
+
+    assert ended_among([unknown, session], revoking.outside.revocations) == {session.id}
+
+
 def test_once_nothing_it_reaches_can_live_the_role_is_cleaned_up_by_the_broker_itself(revoking: Revoking) -> None:
     revoking.revoke()
     carry_out(revoking.ports)
@@ -886,6 +902,23 @@ def test_somebody_who_came_back_and_went_again_is_revoked_again(revoking: Revoki
     revoking.issue()
 
     assert len(revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports).revoked) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        (RevocationKind.ENTITLEMENT, "home"),
+        (RevocationKind.ENTITLEMENT, HANAKO.principal.id),
+        (RevocationKind.ACCOUNT, ACCOUNT.id),
+    ],
+)
+def test_what_else_was_revoked_keeps_nobody_who_left_from_being_revoked(
+    revoking: Revoking, kind: RevocationKind, of: str
+) -> None:
+    revoke(Target(kind, of, of), ADMINISTRATOR, "lost laptop", ORIGIN, revoking.ports)
+    [revoked] = revoke_gone(lambda _id: "the account is disabled", LIMITS, revoking.ports).revoked
+
+    assert revoked.target.name == "hanako"
 
 
 def crowd(revoking: Revoking, count: int) -> list[str]:
