@@ -33,7 +33,8 @@ demo: $(VENV)/.demo ## the whole product on this machine, with an embedded direc
 test: $(VENV)/.test ## install what the tests need, servers included, and run every check
 	@tests/install-servers
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest tests/core -n auto --dist loadfile --cov
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone" --ignore tests/core
 	@$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.test ## formatting, lint, types, layers
