@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -160,7 +161,7 @@ class StsTokenService:
             return NoAnswer("it was not done in time", repeat=True, regional=True)
         except (BotoConnectionError, HTTPClientError) as error:
             # A certificate that cannot be verified is not going to be another one in a moment.
-            passing = not isinstance(error, SSLError)
+            passing = not isinstance(error, SSLError) or _is_cut_off(error)
             return NoAnswer(type(error).__name__, repeat=passing, regional=passing)
         except (BotoCoreError, ResponseParserError, ValueError, KeyError, RuntimeError) as error:  # odd times, too
             return NoAnswer(f"it cannot be read: {type(error).__name__}", repeat=False, regional=False)
@@ -239,6 +240,16 @@ def _call(
     if grant.policy_arns:
         call["PolicyArns"] = [{"arn": arn} for arn in grant.policy_arns]
     return call
+
+
+def _is_cut_off(error: BaseException) -> bool:
+    """Whether the other side just ended the connection: within TLS the SDK has one name for that and for everything."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return True
+        cause = cause.__context__
+    return False
 
 
 def _read_answer(answer: Any, tries: Tries) -> Exchange | NoAnswer:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -324,6 +325,32 @@ def test_a_region_that_is_down_gives_way_to_the_other_one(regions: Regions) -> N
         taken.bind(("127.0.0.1", 0))
         sts = regions.sts(tokyo=f"http://127.0.0.1:{taken.getsockname()[1]}")
         assert sts.assume_role_with_saml(in_two_regions(), ASSERTION, None).region == "ap-northeast-3"
+
+
+@contextmanager
+def cutting_off() -> Iterator[str]:
+    """The address of a server that ends every connection in the middle of the TLS handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(65536)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_a_region_that_ends_the_handshake_gives_way_to_the_other_one(regions: Regions) -> None:
+    regions.osaka.script = lambda _: GOOD
+    with cutting_off() as tokyo:
+        exchange = regions.sts(tokyo=tokyo).assume_role_with_saml(in_two_regions(), ASSERTION, None)
+    assert (exchange.region, exchange.tries) == ("ap-northeast-3", 2)
 
 
 def test_a_region_that_failed_is_asked_second_for_a_minute(regions: Regions, monkeypatch: pytest.MonkeyPatch) -> None:
