@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -35,6 +36,9 @@ from broker.core.key_rollover import (
 from broker.core.ports import Clock
 
 _log = structlog.get_logger()
+
+# What is wrong with an activated key may be mended without replacing a file (its owner, its mode), or by the clock.
+_TRIED_AGAIN_AFTER: Final = timedelta(seconds=10)
 
 
 class SigningKeys:
@@ -217,6 +221,7 @@ class SigningKeys:
 class _InForce:
     key: FileSigningKey
     signer: SamlAssertionSigner
+    tried_at: datetime
     problem: str | None = None
 
 
@@ -224,8 +229,8 @@ class CurrentSigner:
     """Implements :class:`broker.core.ports.AssertionSigner` with the key that is active at that moment.
 
     Nothing watches the folder: each signature looks whether its files were replaced, which costs microseconds. A key
-    that was activated is tried against the metadata before it signs anything; until it passes, the one before it goes
-    on, as long as the metadata publishes that. Threads share one instance.
+    that was activated is tried against the metadata before it signs anything; until it passes, which is looked at every
+    few seconds, the one before it goes on, as long as the metadata publishes that. Threads share one instance.
     """
 
     def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock) -> None:
@@ -263,31 +268,35 @@ class CurrentSigner:
         return self._warning(current)
 
     def _current(self) -> _InForce:
-        if self._folder.stamp() == self._stamp:
-            return self._in_force
+        if self._folder.stamp() == self._stamp and not self._is_tried_again(current := self._in_force):
+            return current
         with self._lock:  # the others wait: what they hold may have been taken out of the metadata
             stamp = self._folder.stamp()
-            if stamp != self._stamp:
+            if stamp != self._stamp or self._is_tried_again(self._in_force):
                 self._in_force = self._reload(self._in_force)
                 # The one from before reading: a change meanwhile is seen at the next signature.
                 self._stamp = stamp
             return self._in_force
+
+    def _is_tried_again(self, current: _InForce) -> bool:
+        return current.problem is not None and abs(self._clock() - current.tried_at) >= _TRIED_AGAIN_AFTER
 
     def _load(self) -> _InForce:
         now = self._clock()
         key = self._folder.active(now)
         signer = SamlAssertionSigner(key)
         check_signer(signer, self._folder.metadata(), self._entity_id, now)
-        return _InForce(key, signer)
+        return _InForce(key, signer, now)
 
     def _reload(self, before: _InForce) -> _InForce:
         try:
             loaded = self._load()
         except SigningKeyUnusable as error:
-            _log.error("signing_key.rejected", problem=str(error), signs_still=before.key.id)
+            if str(error) != before.problem:
+                _log.error("signing_key.rejected", problem=str(error), signs_still=before.key.id)
             if before.key.certificate_der not in read_metadata(self._folder.metadata()).certificates:
                 raise
-            return _InForce(before.key, before.signer, str(error))
+            return _InForce(before.key, before.signer, self._clock(), str(error))
         if loaded.key.id != before.key.id:
             _log.info("signing_key.changed", key=loaded.key.id, before=before.key.id)
         return loaded

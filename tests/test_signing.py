@@ -248,6 +248,37 @@ def test_an_activated_key_that_cannot_be_read_does_not_stop_the_one_before(keys:
     assert "No such file" in (signer.problem() or "")
 
 
+def test_an_activated_key_signs_as_soon_as_its_file_is_private_again(keys: SigningKeys) -> None:
+    second = keys.create(YEAR, 2048, now()).id
+    moment = [now()]
+    signer = signer_of(keys, lambda: moment[0])
+    keys.activate(second, now())
+    private = keys.folder.path / f"{second}.key.pem"
+    private.chmod(0o640)
+    with capture_logs() as logs:
+        for _ in range(2):
+            moment[0] += timedelta(seconds=10)
+            assert f"chmod 600 {private}" in (signer.problem() or "")
+        private.chmod(0o600)
+        moment[0] += timedelta(seconds=10)
+        assert signer.problem() is None
+    assert [line["event"] for line in logs if line["log_level"] != "warning"] == [
+        "signing_key.rejected",
+        "signing_key.changed",
+    ]
+
+
+def test_an_activated_key_signs_as_soon_as_its_certificate_holds(keys: SigningKeys) -> None:
+    moment = [now()]
+    signer = signer_of(keys, lambda: moment[0])
+    # Its certificate begins five minutes before.
+    second = keys.create(YEAR, 2048, now() + timedelta(minutes=5, seconds=20)).id
+    keys.folder.make_active(second)
+    assert "is valid from" in (signer.problem() or "")
+    moment[0] += timedelta(seconds=30)
+    assert signer.problem() is None
+
+
 def test_nothing_is_signed_with_a_key_that_the_metadata_no_longer_names(keys: SigningKeys) -> None:
     signer = signer_of(keys)
     second = keys.folder.create("x", YEAR, 2048, now())
