@@ -221,6 +221,7 @@ class SigningKeys:
 class _InForce:
     key: FileSigningKey
     signer: SamlAssertionSigner
+    metadata_until: datetime
     tried_at: datetime
     problem: str | None = None
 
@@ -284,9 +285,9 @@ class CurrentSigner:
     def _load(self) -> _InForce:
         now = self._clock()
         key = self._folder.active(now)
-        signer = SamlAssertionSigner(key)
-        check_signer(signer, self._folder.metadata(), self._entity_id, now)
-        return _InForce(key, signer, now)
+        signer, metadata = SamlAssertionSigner(key), self._folder.metadata()
+        check_signer(signer, metadata, self._entity_id, now)
+        return _InForce(key, signer, read_metadata(metadata).valid_until, now)
 
     def _reload(self, before: _InForce) -> _InForce:
         try:
@@ -294,9 +295,10 @@ class CurrentSigner:
         except SigningKeyUnusable as error:
             if str(error) != before.problem:
                 _log.error("signing_key.rejected", problem=str(error), signs_still=before.key.id)
-            if before.key.certificate_der not in read_metadata(self._folder.metadata()).certificates:
+            published = read_metadata(self._folder.metadata())
+            if before.key.certificate_der not in published.certificates:
                 raise
-            return _InForce(before.key, before.signer, self._clock(), str(error))
+            return _InForce(before.key, before.signer, published.valid_until, self._clock(), str(error))
         if loaded.key.id != before.key.id:
             _log.info("signing_key.changed", key=loaded.key.id, before=before.key.id)
         return loaded
@@ -306,7 +308,7 @@ class CurrentSigner:
             return f"the active key cannot be used, {current.key.id} signs still: {current.problem}"
         key = current.key
         record = KeyRecord(key.id, KeyState.ACTIVE, key.not_after, key.not_after, 0)
-        return record.warning(self._clock())
+        return record.warning(self._clock(), current.metadata_until)
 
     def _warn_once_a_day(self, current: _InForce) -> None:
         warning, today = self._warning(current), self._clock().date()

@@ -348,3 +348,14 @@ def test_the_end_of_the_certificate_is_logged_once_a_day_from_thirty_days_before
     moment[0] += timedelta(days=40)
     assert "ended on" in (signer.problem() or "")
     assert signer.sign(claims()).response.reveal()
+
+
+def test_once_the_next_key_is_published_the_signer_asks_for_no_other_one(tmp_path: Path) -> None:
+    keys = SigningKeys(SigningKeyFolder(tmp_path / "keys"), ENTITY_ID, SIGN_ON)
+    keys.create(timedelta(days=20), 2048, now())
+    signer = signer_of(keys)
+    assert "`broker keys new`" in (signer.problem() or "")
+    second = keys.create(YEAR, 2048, now()).id
+    assert "`broker keys list` says how to go on" in (signer.problem() or "")
+    keys.activate(second, now())
+    assert signer.problem() is None

@@ -92,7 +92,7 @@ def _diagnose_keys(
     try:
         report = replace(keys.report(accounts), option=option)
         for key in report.keys:
-            warning = key.warning(now)
+            warning = key.warning(now, report.valid_until)
             what = f"{key.id} {_STATES[key.state]}, {key.bits} bits, {key.days_left(now)} days left"
             yield _warned(what, warning) if warning else _seen(key, what)
         keys.check(now)

@@ -57,14 +57,24 @@ class KeyRecord:
         """Whole days until the certificate ends; negative afterwards."""
         return (self.not_after - now) // _DAY
 
-    def warning(self, now: datetime) -> str | None:
-        """What to do about its end; None while there is nothing to do, or for a key that does not sign."""
+    def warning(self, now: datetime, metadata_until: datetime) -> str | None:
+        """What to do about its end; None while there is nothing to do, or for a key that does not sign.
+
+        Args:
+            now: aware, UTC.
+            metadata_until: until when the metadata holds, aware, UTC: longer than this key, where it names the next.
+        """
         if self.state is not KeyState.ACTIVE or self.not_after - now > WARN_BEFORE:
             return None
-        when = "ended" if self.not_after <= now else "ends"
+        ends = f"{'ended' if self.not_after <= now else 'ends'} on {self.not_after:%Y-%m-%d}"
+        if metadata_until > self.not_after:
+            return (
+                f"the certificate of signing key {self.id} {ends}: the next key is published, and `broker keys list`"
+                " says how to go on"
+            )
         return (
-            f"the certificate of signing key {self.id}, and the metadata that AWS keeps, {when} on"
-            f" {self.not_after:%Y-%m-%d}: make the next key with `broker keys new`"
+            f"the certificate of signing key {self.id}, and the metadata that AWS keeps, {ends}: make the next key with"
+            " `broker keys new`"
         )
 
 
@@ -177,7 +187,7 @@ class RolloverReport:
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
         """What an operator has to do about certificates that end."""
-        return tuple(warning for key in self.keys if (warning := key.warning(now)))
+        return tuple(warning for key in self.keys if (warning := key.warning(now, self.valid_until)))
 
 
 def provider_states(

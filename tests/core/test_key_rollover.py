@@ -42,18 +42,31 @@ def test_days_left_are_whole_days(left: timedelta, days: int) -> None:
     assert record(left).days_left(NOW) == days
 
 
+def warning(left: timedelta, state: KeyState = KeyState.ACTIVE) -> str | None:
+    return record(left, state).warning(NOW, metadata_until=NOW + left)
+
+
 def test_the_end_of_the_key_that_signs_is_warned_about_thirty_days_before() -> None:
-    assert record(WARN_BEFORE + timedelta(seconds=1)).warning(NOW) is None
-    warning = record(WARN_BEFORE).warning(NOW)
-    assert warning is not None
-    assert "ends on 2026-12-23" in warning
-    assert "`broker keys new`" in warning
-    assert "ended on 2026-11-23" in (record(timedelta(0)).warning(NOW) or "")
+    assert warning(WARN_BEFORE + timedelta(seconds=1)) is None
+    warned = warning(WARN_BEFORE)
+    assert warned is not None
+    assert "and the metadata that AWS keeps, ends on 2026-12-23" in warned
+    assert "`broker keys new`" in warned
+    assert "ended on 2026-11-23" in (warning(timedelta(0)) or "")
+
+
+def test_where_the_next_key_is_published_nobody_is_told_to_make_another_one() -> None:
+    old = record(timedelta(days=5))
+    new = replace(record(timedelta(days=400), KeyState.PUBLISHED), id="new", created=NOW + timedelta(days=1))
+    report = RolloverReport((old, new), "ab", new.not_after, NOW, (ProviderState(account(), None),))
+    (warned,) = report.warnings(NOW)
+    assert "ends on 2026-11-28: the next key is published, and `broker keys list` says how to go on" in warned
+    assert report.next_command == "broker keys activate new"
 
 
 @pytest.mark.parametrize("state", [KeyState.PUBLISHED, KeyState.UNPUBLISHED, KeyState.RETIRED])
 def test_a_key_that_does_not_sign_may_end(state: KeyState) -> None:
-    assert record(timedelta(0), state).warning(NOW) is None
+    assert warning(timedelta(0), state) is None
 
 
 def test_an_account_has_the_metadata_only_when_that_very_document_was_confirmed() -> None:

@@ -78,11 +78,22 @@ def test_an_account_that_refuses_the_active_key_is_shown_whatever_was_confirmed(
 
 
 def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Browser) -> None:
-    world.rollover = replace(world.rollover, keys=(replace(KEY, not_after=world.clock() + timedelta(days=9)),))
+    ending = replace(KEY, not_after=world.clock() + timedelta(days=9))
+    world.rollover = replace(world.rollover, keys=(ending,), valid_until=ending.not_after)
     assert "The key that signs ends soon" in administrator.get("/admin/keys").text
     world.clock.advance(timedelta(days=9))
     administrator.sign_in(ADA)
     assert "The key that signs has ended" in administrator.get("/admin/keys").text
+
+
+def test_where_the_next_key_is_published_the_page_asks_for_no_other_one(world: World, administrator: Browser) -> None:
+    ending = replace(KEY, not_after=world.clock() + timedelta(days=9))
+    new = replace(KEY, id="0a1b2c3d4e5f6071", state=KeyState.PUBLISHED, created=world.clock())
+    world.rollover = replace(world.rollover, keys=(ending, new), valid_until=new.not_after)
+    page = administrator.get("/admin/keys").text
+    assert "The key that signs ends soon" in page
+    assert "The next key is published" in page
+    assert "broker keys new" not in page
 
 
 def test_the_keys_are_shown_while_the_entitlements_file_is_wrong(world: World, administrator: Browser) -> None:
