@@ -31,7 +31,7 @@ def keys() -> WerkzeugResponse:
         render_template(
             "keys.html",
             report=report,
-            problem=None if report.warnings(now) else _problem(portal),
+            problem=_besides(report, now, _problem(portal)),
             own=own,
             own_problem=own_problem,
             states=KeyState,
@@ -47,7 +47,12 @@ def _own(portal: Portal, now: datetime) -> tuple[RolloverReport | None, str | No
         report = portal.own_rollover()
     except SigningKeyUnusable:
         report = None
-    return report, None if report is not None and report.warnings(now) else portal.own_key_problem()
+    return report, _besides(report, now, portal.own_key_problem())
+
+
+def _besides(report: RolloverReport | None, now: datetime, problem: str | None) -> str | None:
+    """The problem, unless it is that the key ends, which the page says in its own words."""
+    return None if report is not None and problem in report.warnings(now) else problem
 
 
 def _problem(portal: Portal) -> str | None:

@@ -86,6 +86,17 @@ def test_a_certificate_that_ends_is_warned_about(world: World, administrator: Br
     assert "The key that signs has ended" in administrator.get("/admin/keys").text
 
 
+def test_that_a_key_ends_hides_no_other_fault_and_is_said_once(world: World, administrator: Browser) -> None:
+    ending = replace(KEY, not_after=world.clock() + timedelta(days=9))
+    world.rollover = replace(world.rollover, keys=(ending,), valid_until=ending.not_after)
+    (world.signing_key_problem,) = world.rollover.warnings(world.clock())
+    assert "The active key cannot be used" not in administrator.get("/admin/keys").text
+    world.signing_key_problem = "saml.keys: others can read it"
+    page = administrator.get("/admin/keys").text
+    assert "The key that signs ends soon" in page
+    assert "The active key cannot be used" in page
+
+
 def test_where_the_next_key_is_published_the_page_asks_for_no_other_one(world: World, administrator: Browser) -> None:
     ending = replace(KEY, not_after=world.clock() + timedelta(days=9))
     new = replace(KEY, id="0a1b2c3d4e5f6071", state=KeyState.PUBLISHED, created=world.clock())
