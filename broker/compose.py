@@ -32,7 +32,7 @@ from broker.core.entitlements import Account
 from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved
 from broker.core.issuance import IssuancePorts
 from broker.core.key_evidence import with_evidence
-from broker.core.key_rollover import RolloverReport
+from broker.core.key_rollover import OWN_ROLES_OPTION, RolloverReport
 from broker.core.login import LoginPorts
 from broker.core.own_roles import OwnRoles
 from broker.core.principal import Principal
@@ -54,9 +54,6 @@ from broker.streaming import Streaming
 from broker.tidying import tidying
 from broker.web.portal import Portal
 from broker.witnessing import CheckpointsInS3
-
-OWN_ROLES_OPTION: Final = " --for own-roles"
-"""What the commands about keys take for those of the broker's own roles."""
 
 _log = structlog.get_logger()
 

@@ -10,6 +10,7 @@ from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.core.errors import Fault, SigningKeyUnusable
 from broker.core.issuance import ErrandPorts
+from broker.core.key_rollover import OWN_ROLES_OPTION
 from broker.core.ports import Clock
 from broker.settings import Settings
 from broker.signing import LateSigner, SigningKeys
@@ -37,7 +38,7 @@ class Errands:
         self._settings = settings
         self._endpoints = endpoints
         self._clock = clock
-        self._signer = LateSigner(keys.folder, settings.own_entity_id, clock)
+        self._signer = LateSigner(keys.folder, settings.own_entity_id, clock, OWN_ROLES_OPTION)
 
     def ports(self, database: Database) -> ErrandPorts:
         """What an errand needs, one at a time.

@@ -234,8 +234,14 @@ class CurrentSigner:
     few seconds, the one before it goes on, as long as the metadata publishes that. Threads share one instance.
     """
 
-    def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock) -> None:
+    def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock, option: str = "") -> None:
         """Read the active key.
+
+        Args:
+            folder: of the keys.
+            entity_id: of the settings.
+            clock: the broker's.
+            option: what the commands about these keys take besides, with a space before it.
 
         Raises:
             SigningKeyUnusable: there is none, or it does not fit the metadata.
@@ -243,6 +249,7 @@ class CurrentSigner:
         self._folder = folder
         self._entity_id = entity_id
         self._clock = clock
+        self._option = option
         self._lock = threading.Lock()
         self._warned_on: date | None = None
         self._stamp: Stamp = folder.stamp()
@@ -308,7 +315,7 @@ class CurrentSigner:
             return f"the active key cannot be used, {current.key.id} signs still: {current.problem}"
         key = current.key
         record = KeyRecord(key.id, KeyState.ACTIVE, key.not_after, key.not_after, 0)
-        return record.warning(self._clock(), current.metadata_until)
+        return record.warning(self._clock(), current.metadata_until, self._option)
 
     def _warn_once_a_day(self, current: _InForce) -> None:
         warning, today = self._warning(current), self._clock().date()
@@ -323,9 +330,9 @@ class LateSigner:
     Threads share one instance.
     """
 
-    def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock) -> None:
-        """Remember where the key is; nothing is read yet."""
-        self._make = partial(CurrentSigner, folder, entity_id, clock)
+    def __init__(self, folder: SigningKeyFolder, entity_id: str, clock: Clock, option: str = "") -> None:
+        """Remember where the key is; nothing is read yet. The arguments are those of :class:`CurrentSigner`."""
+        self._make = partial(CurrentSigner, folder, entity_id, clock, option)
         self._made: CurrentSigner | None = None
 
     def sign(self, claims: AssertionClaims) -> SignedAssertion:

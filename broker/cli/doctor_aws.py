@@ -16,7 +16,6 @@ from broker.adapters.entitlements_file import parse_file
 from broker.cli.doctor import CHECKS, as_json, doctor, examine
 from broker.cli.options import with_settings
 from broker.compose import (
-    OWN_ROLES_OPTION,
     compose,
     own_accounts,
     own_signing_keys,
@@ -34,7 +33,7 @@ from broker.core.errors import (
 )
 from broker.core.findings import Finding, FindingState
 from broker.core.key_evidence import with_evidence
-from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
+from broker.core.key_rollover import OWN_ROLES_OPTION, KeyRecord, KeyState, RolloverReport
 from broker.core.ports import Clock
 from broker.core.revoking import RevokingPorts, prove_revoker
 from broker.errands import has_own_roles
@@ -92,7 +91,7 @@ def _diagnose_keys(
     try:
         report = replace(keys.report(accounts), option=option)
         for key in report.keys:
-            warning = key.warning(now, report.valid_until)
+            warning = key.warning(now, report.valid_until, option)
             what = f"{key.id} {_STATES[key.state]}, {key.bits} bits, {key.days_left(now)} days left"
             yield _warned(what, warning) if warning else _seen(key, what)
         keys.check(now)

@@ -19,6 +19,9 @@ from broker.core.entitlements import Account
 WARN_BEFORE: Final = timedelta(days=30)
 """A certificate that ends this soon is warned about: time enough for a rollover over many accounts."""
 
+OWN_ROLES_OPTION: Final = " --for own-roles"
+"""What the commands about keys take for those of the broker's own roles."""
+
 MOST_PUBLISHED: Final = 10
 """AWS IAM user guide, "IAM and AWS STS quotas": keys in one SAML provider."""
 
@@ -57,24 +60,25 @@ class KeyRecord:
         """Whole days until the certificate ends; negative afterwards."""
         return (self.not_after - now) // _DAY
 
-    def warning(self, now: datetime, metadata_until: datetime) -> str | None:
+    def warning(self, now: datetime, metadata_until: datetime, option: str = "") -> str | None:
         """What to do about its end; None while there is nothing to do, or for a key that does not sign.
 
         Args:
             now: aware, UTC.
             metadata_until: until when the metadata holds, aware, UTC: longer than this key, where it names the next.
+            option: what the commands take besides, with a space before it.
         """
         if self.state is not KeyState.ACTIVE or self.not_after - now > WARN_BEFORE:
             return None
         ends = f"{'ended' if self.not_after <= now else 'ends'} on {self.not_after:%Y-%m-%d}"
         if metadata_until > self.not_after:
             return (
-                f"the certificate of signing key {self.id} {ends}: the next key is published, and `broker keys list`"
-                " says how to go on"
+                f"the certificate of signing key {self.id} {ends}: the next key is published, and"
+                f" `broker keys list{option}` says how to go on"
             )
         return (
             f"the certificate of signing key {self.id}, and the metadata that AWS keeps, {ends}: make the next key with"
-            " `broker keys new`"
+            f" `broker keys new{option}`"
         )
 
 
@@ -187,7 +191,8 @@ class RolloverReport:
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
         """What an operator has to do about certificates that end."""
-        return tuple(warning for key in self.keys if (warning := key.warning(now, self.valid_until)))
+        found = (key.warning(now, self.valid_until, self.option) for key in self.keys)
+        return tuple(warning for warning in found if warning)
 
 
 def provider_states(

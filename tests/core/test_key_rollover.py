@@ -120,6 +120,10 @@ def test_the_commands_say_whose_keys_they_are_about() -> None:
     assert report.next_command == "broker keys retire old --for own-roles"
     assert report.way_back == "broker keys activate old --for own-roles"
     assert report.metadata_command == "broker metadata --for own-roles > metadata.xml"
+    (warning,) = replace(report, keys=(new,)).warnings(new.not_after)
+    assert "`broker keys new --for own-roles`" in warning
+    (warning,) = replace(report, keys=(new,), valid_until=new.not_after + timedelta(days=1)).warnings(new.not_after)
+    assert "`broker keys list --for own-roles`" in warning
 
 
 def test_until_the_old_key_is_retired_its_way_back_and_every_command_are_at_hand() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from broker.adapters.aws.endpoints import LoopbackEndpoints
 from broker.cli.doctor_aws import diagnose_aws
-from broker.compose import accounts, compose, utc_now
+from broker.compose import accounts, compose, own_signing_keys, utc_now
 from broker.core.assertion import claims_for
 from broker.core.entitlements import authorize_errand
 from broker.core.errors import SigningKeyUnusable
@@ -347,6 +348,13 @@ def test_a_broker_whose_own_roles_have_no_good_key_serves_people_and_says_which_
         grant = authorize_errand(ITSELF, in_aws.own_roles.revoker_for(account, ["unused"]), utc_now())
         with pytest.raises(SigningKeyUnusable):
             in_aws.errands.signer.sign(claims_for(grant, settings.own_entity_id, utc_now(), utc_now()))
+
+
+def test_that_the_own_roles_key_ends_names_the_command_for_that_key(demo: Demo, tmp_path: Path) -> None:
+    settings = load_settings(demo.settings, environment={})
+    ending = replace(settings, own_roles=replace(settings.own_roles, keys=tmp_path / "keys"))
+    own_signing_keys(ending).create(timedelta(days=20), 2048, utc_now())
+    assert "`broker keys new --for own-roles`" in (compose(ending).errands.key_problem() or "")
 
 
 def test_the_own_roles_keys_are_on_the_page_and_among_what_the_doctor_looks_at(demo: Demo) -> None:
