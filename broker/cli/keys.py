@@ -131,10 +131,8 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
             click.echo(f"{_name(provider.account)} has it in {provider.account.saml_provider_arn}, {confirmed}.")
     if report.to_show or known is None:
         _echo_what_to_tell(report.to_show)
-    if report.to_be_told:
-        click.echo("\nThen say so: `broker keys confirm`. Nothing but your word tells the broker what AWS holds.")
-    if report.next_command and not report.to_be_told:
-        click.echo(f"\nNext, when sign-ins work:\n  {report.next_command}")
+    if report.next_command:
+        _echo_next(report.next_command)
     if report.way_back:
         click.echo(
             "\nIf AWS refuses what the active key signs, give it the metadata as above, or go back:"
@@ -294,6 +292,15 @@ def _echo_what_to_tell(providers: Iterable[ProviderState]) -> None:
     for provider in providers:
         click.echo(f"\n{_name(provider.account)}, as an administrator of that account:\n  {provider.command}")
         click.echo(f"or in the console: {console_steps(provider.account)}")
+
+
+def _echo_next(command: str) -> None:
+    if command.startswith("broker keys confirm"):
+        click.echo(f"\nThen say so: `{command}`. Nothing but your word tells the broker what AWS holds.")
+    elif command.startswith("broker keys activate"):
+        click.echo(f"\nThen ({_IAM_TAKES}):\n  {command}")
+    else:
+        click.echo(f"\nNext, when sign-ins work:\n  {command}")
 
 
 def _confirm_told(providers: Sequence[ProviderState], *, yes: bool) -> None:

@@ -151,7 +151,10 @@ def test_nobody_notices_a_rollover(rolling: Demo) -> None:
         new = the_key(rolling, "published")
         assert f"broker keys activate {new}" in printed
         assert "Identity providers, broker, Replace metadata" in printed
-        assert len(commands(keys(rolling, "list"))) == len(ACCOUNTS)
+        listed = keys(rolling, "list")
+        assert len(commands(listed)) == len(ACCOUNTS)
+        assert f"wait five minutes):\n  broker keys activate {new}\n" in listed
+        assert "when sign-ins work" not in listed
         tell_aws(rolling, printed)
 
         until_more(answers)
@@ -159,6 +162,7 @@ def test_nobody_notices_a_rollover(rolling: Demo) -> None:
         until_more(answers)
         assert states(rolling) == {new: "active", old: "published"}
         listed = keys(rolling, "list")
+        assert "when sign-ins work" in listed
         assert len(commands(listed)) == len(ACCOUNTS)  # until OLD is retired: an account may have been forgotten
         assert f"broker keys retire {old}" in listed
         assert f"broker keys activate {old}" in listed
