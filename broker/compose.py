@@ -32,8 +32,9 @@ from broker.core.entitlements import Account
 from broker.core.errors import BrokerError, EntitlementsInvalid, GroupNotResolved
 from broker.core.issuance import IssuancePorts
 from broker.core.key_evidence import with_evidence
-from broker.core.key_rollover import OWN_ROLES_OPTION, RolloverReport
+from broker.core.key_rollover import RolloverReport
 from broker.core.login import LoginPorts
+from broker.core.operator_commands import OWN_ROLES_OPTION
 from broker.core.own_roles import OwnRoles
 from broker.core.principal import Principal
 from broker.core.second_factor import Mode, SecondFactorPolicy

@@ -10,7 +10,7 @@ from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
 from broker.core.errors import Fault, SigningKeyUnusable
 from broker.core.issuance import ErrandPorts
-from broker.core.key_rollover import OWN_ROLES_OPTION
+from broker.core.operator_commands import OWN_ROLES_OPTION
 from broker.core.ports import Clock
 from broker.settings import Settings
 from broker.signing import LateSigner, SigningKeys

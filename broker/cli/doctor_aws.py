@@ -33,7 +33,8 @@ from broker.core.errors import (
 )
 from broker.core.findings import Finding, FindingState
 from broker.core.key_evidence import with_evidence
-from broker.core.key_rollover import OWN_ROLES_OPTION, KeyRecord, KeyState, RolloverReport
+from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
+from broker.core.operator_commands import OWN_ROLES_OPTION
 from broker.core.ports import Clock
 from broker.core.revoking import RevokingPorts, prove_revoker
 from broker.errands import has_own_roles

@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from broker.core.operator_commands import OWN_ROLES_OPTION, iam_command, metadata_command
 from broker.core.partitions import PARTITIONS
 from broker.core.trust_policy import trust_statements_json
 
@@ -487,6 +488,7 @@ class ExchangeAsked:
         region: whose STS refused.
         tag_keys: of the session tags.
         clock_ahead: how far our clock is ahead of STS's, where it is too far to be let pass; None where it is not.
+        of_own_role: whether the role is one of the broker's own, whose keys and metadata are others than people's.
     """
 
     role_arn: str
@@ -494,6 +496,7 @@ class ExchangeAsked:
     region: str
     tag_keys: tuple[str, ...] = ()
     clock_ahead: timedelta | None = None
+    of_own_role: bool = False
 
     @property
     def account(self) -> str:
@@ -508,7 +511,20 @@ class ExchangeAsked:
     @property
     def recipient(self) -> str:
         """What ``saml:aud`` of a trust policy has to allow."""
-        return PARTITIONS[self.role_arn.split(":")[1]].saml_recipient
+        return PARTITIONS[self._partition].saml_recipient
+
+    @property
+    def metadata_command(self) -> str:
+        """What writes the metadata that the SAML provider has to hold."""
+        return metadata_command(OWN_ROLES_OPTION if self.of_own_role else "")
+
+    def in_iam(self, command: str) -> str:
+        """A command about IAM, in the partition of the account."""
+        return iam_command(command, self._partition, self.region)
+
+    @property
+    def _partition(self) -> str:
+        return self.role_arn.split(":")[1]
 
 
 class TokenServiceRefused(BrokerError):
@@ -552,10 +568,11 @@ class SamlProviderMissing(TokenServiceRefused):
     def remedy(self, asked: ExchangeAsked) -> str:
         """Make the provider, or name the right one."""
         name = asked.saml_provider_arn.rpartition("/")[2]
+        command = f"aws iam create-saml-provider --name {name} --saml-metadata-document file://metadata.xml"
+        place = "own_roles in the settings" if asked.of_own_role else "the account in the entitlements file"
         return (
-            f"Account {asked.account} has no SAML provider {name}: make it with this broker's metadata (`aws iam"
-            f" create-saml-provider --name {name} --saml-metadata-document file://metadata.xml`), or correct"
-            " saml_provider of the account in the entitlements file."
+            f"Account {asked.account} has no SAML provider {name}: make it with this broker's metadata"
+            f" (`{asked.metadata_command}`, `{asked.in_iam(command)}`), or correct saml_provider of {place}."
         )
 
 
@@ -716,10 +733,8 @@ class DurationAboveRole(DurationNotGranted):
 
     def remedy(self, asked: ExchangeAsked) -> str:
         """Raise the role's limit, or shorten the entitlement."""
-        return (
-            f"Raise the role's limit (`aws iam update-role --role-name {asked.role_name} --max-session-duration"
-            " SECONDS`), or shorten duration and max_duration of the entitlement."
-        )
+        command = asked.in_iam(f"aws iam update-role --role-name {asked.role_name} --max-session-duration SECONDS")
+        return f"Raise the role's limit (`{command}`), or shorten duration and max_duration of the entitlement."
 
 
 class DurationAboveChaining(DurationNotGranted):
@@ -749,10 +764,11 @@ def clock_difference(ahead: timedelta) -> str:
 
 
 def _publish_metadata(asked: ExchangeAsked) -> str:
-    return (
-        "Give it the metadata that this broker serves at /saml/metadata: `aws iam update-saml-provider"
-        f" --saml-provider-arn {asked.saml_provider_arn} --saml-metadata-document file://metadata.xml`."
+    command = (
+        f"aws iam update-saml-provider --saml-provider-arn {asked.saml_provider_arn}"
+        " --saml-metadata-document file://metadata.xml"
     )
+    return f"Give it this broker's: `{asked.metadata_command}`, `{asked.in_iam(command)}`."
 
 
 def _lacks_action(asked: ExchangeAsked, action: str, needed_by: str) -> str:

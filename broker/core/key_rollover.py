@@ -15,12 +15,10 @@ from enum import StrEnum
 from typing import Final
 
 from broker.core.entitlements import Account
+from broker.core.operator_commands import iam_command, metadata_command
 
 WARN_BEFORE: Final = timedelta(days=30)
 """A certificate that ends this soon is warned about: time enough for a rollover over many accounts."""
-
-OWN_ROLES_OPTION: Final = " --for own-roles"
-"""What the commands about keys take for those of the broker's own roles."""
 
 MOST_PUBLISHED: Final = 10
 """AWS IAM user guide, "IAM and AWS STS quotas": keys in one SAML provider."""
@@ -150,7 +148,7 @@ class RolloverReport:
     @property
     def metadata_command(self) -> str:
         """What writes the metadata to the file that the commands for AWS name."""
-        return f"broker metadata{self.option} > metadata.xml"
+        return metadata_command(self.option)
 
     @property
     def to_be_told(self) -> tuple[ProviderState, ...]:
@@ -220,16 +218,12 @@ def provider_name(account: Account) -> str:
 
 
 def update_command(account: Account) -> str:
-    """The command that gives the account's SAML provider the present metadata (IAM UpdateSAMLProvider).
-
-    IAM is one for each partition, and the region decides which partition a command goes to; the commercial one is
-    everybody's default.
-    """
+    """The command that gives the account's SAML provider the present metadata (IAM UpdateSAMLProvider)."""
     command = (
         "aws iam update-saml-provider --saml-metadata-document file://metadata.xml"
         f" --saml-provider-arn {account.saml_provider_arn}"
     )
-    return command if account.partition.name == "aws" else f"{command} --region {account.region}"
+    return iam_command(command, account.partition.name, account.region)
 
 
 def console_steps(account: Account) -> str:

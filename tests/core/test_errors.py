@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -103,7 +104,7 @@ REMEDIES: Final = {
     "AudienceNotAccepted": "https://signin.aws.amazon.com/saml",
     "AssertionMalformed": "report it",
     "ClaimRejected": "ValidUntil",
-    "AssertionNotAccepted": "/saml/metadata",
+    "AssertionNotAccepted": "`broker metadata > metadata.xml`",
     "AssertionOutOfTime": "what delays requests to STS",
     "RoleNotTrusting": '"Federated": "arn:aws:iam::111122223333:saml-provider/broker"',
     "TagSessionNotAllowed": "lacks sts:TagSession",
@@ -126,6 +127,37 @@ def test_every_refusal_by_sts_tells_the_operator_what_to_change() -> None:
         for named in (ASKED.role_arn, ASKED.account, ASKED.saml_provider_arn, ASKED.region, "request req-1"):
             assert named in text
         assert "clock is" not in text
+
+
+# The key of these would open, with people's metadata in its provider, what ends everybody's sessions.
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        errors.SamlProviderMissing,
+        errors.IssuerNotInProvider,
+        errors.SignatureNotAccepted,
+        errors.AssertionNotAccepted,
+    ],
+)
+def test_for_a_role_of_the_brokers_own_it_is_never_peoples_metadata(leaf: type[errors.TokenServiceRefused]) -> None:
+    assert "`broker metadata > metadata.xml`" in str(leaf(ANSWER, ASKED))
+    own = str(leaf(ANSWER, replace(ASKED, of_own_role=True)))
+    assert "`broker metadata --for own-roles > metadata.xml`" in own
+    assert "entitlements file" not in own
+
+
+@pytest.mark.parametrize(
+    "leaf", [errors.SamlProviderMissing, errors.SignatureNotAccepted, errors.DurationAboveRole], ids=lambda leaf: leaf
+)
+def test_commands_for_iam_go_to_the_partition_of_the_account(leaf: type[errors.TokenServiceRefused]) -> None:
+    assert "--region" not in str(leaf(ANSWER, ASKED))
+    in_china = replace(
+        ASKED,
+        role_arn=ASKED.role_arn.replace("arn:aws:", "arn:aws-cn:"),
+        saml_provider_arn=ASKED.saml_provider_arn.replace("arn:aws:", "arn:aws-cn:"),
+        region="cn-north-1",
+    )
+    assert re.search("`aws iam [^`]+ --region cn-north-1`", str(leaf(ANSWER, in_china)))
 
 
 def test_only_a_leaf_says_what_to_change() -> None:

@@ -31,11 +31,12 @@ from broker.adapters.aws.time_limit import TimeLimitPassed, within
 from broker.adapters.aws.tries import NoAnswer, Tries
 from broker.core.assertion import SignedAssertion
 from broker.core.credentials import Exchange, Secret, TemporaryCredentials
-from broker.core.entitlements import Account, Grant
+from broker.core.entitlements import Account, Entitlement, Grant, Use
 from broker.core.errors import (
     ExchangeAsked,
     TokenServiceRefused,
 )
+from broker.core.operator_commands import iam_command
 from broker.core.partitions import Partition
 from broker.core.ports import Clock
 from broker.core.session_policy import SessionPolicy
@@ -179,6 +180,7 @@ class StsTokenService:
             region=tries.region,
             tag_keys=tuple(tries.grant.tags),
             clock_ahead=self._skew.too_far(),
+            of_own_role=tries.grant.use is Use.ERRAND,
         )
         return found.refusal(found.answer, asked, tries=tries.made)
 
@@ -195,8 +197,7 @@ class StsTokenService:
                 entitlement=entitlement.id,
                 asked_seconds=int(grant.duration.total_seconds()),
                 given_seconds=int(exchange.shortened_to.total_seconds()),
-                advice=f"aws iam update-role --role-name {entitlement.role_name} --max-session-duration"
-                f" {int(entitlement.max_duration.total_seconds())}, or shorten the entitlement's durations",
+                advice=f"{_raise_limit(entitlement)}, or shorten the entitlement's durations",
             )
         packed = exchange.packed_policy_size
         if (
@@ -240,6 +241,12 @@ def _call(
     if grant.policy_arns:
         call["PolicyArns"] = [{"arn": arn} for arn in grant.policy_arns]
     return call
+
+
+def _raise_limit(entitlement: Entitlement) -> str:
+    seconds, account = int(entitlement.max_duration.total_seconds()), entitlement.account
+    command = f"aws iam update-role --role-name {entitlement.role_name} --max-session-duration {seconds}"
+    return iam_command(command, account.partition.name, account.region)
 
 
 def _is_cut_off(error: BaseException) -> bool:

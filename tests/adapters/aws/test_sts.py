@@ -16,7 +16,7 @@ from broker.adapters.aws.sts import StsTokenService
 from broker.adapters.signing_keys import FileSigningKey
 from broker.core.assertion import SignedAssertion
 from broker.core.credentials import Exchange, Secret
-from broker.core.entitlements import ManagedPolicyScope, WholeRoleScope
+from broker.core.entitlements import ManagedPolicyScope, WholeRoleScope, authorize_errand
 from broker.core.errors import (
     AssertionMalformed,
     AssertionNotAccepted,
@@ -38,6 +38,7 @@ from broker.core.errors import (
     TokenServiceUnavailable,
     UnexpectedTokenServiceAnswer,
 )
+from broker.core.own_roles import OwnRoles
 from broker.core.session_policy import policy_for
 from tests.adapters.aws.answering import Answer, AnsweringServer, Asked
 from tests.adapters.aws.conftest import impatient_sts
@@ -50,7 +51,7 @@ from tests.adapters.aws.exchange import (
     sts_answer,
     sts_refusal,
 )
-from tests.core.examples import entitlement, grant
+from tests.core.examples import ACCOUNT, entitlement, grant, person
 
 ASSERTION = SignedAssertion("_id", Secret("QXNzZXJ0aW9uIHRoYXQgbm9ib2R5IG1heSBzZWU" * 5))
 
@@ -205,6 +206,16 @@ def test_every_code_of_sts_has_its_own_error(
     assert caught.value.__context__ is None
     assert ASSERTION.response.reveal() not in shown(caught.value)
     assert len(server.asked) == 1
+
+
+def test_a_refusal_of_an_errand_names_the_metadata_of_the_own_roles(server: AnsweringServer) -> None:
+    server.answer(400, sts_refusal("InvalidIdentityToken", "Response signature invalid"))
+    own = OwnRoles("Revoker", "federation-broker-own").revoker_for(ACCOUNT, ["arn:aws:iam::111122223333:role/Staff"])
+    errand = authorize_errand(person(), own, grant().authorized_at)
+    with pytest.raises(SignatureNotAccepted) as caught:
+        impatient_sts(server.url).assume_role_with_saml(errand, ASSERTION, policy_for(errand))
+    assert "`broker metadata --for own-roles > metadata.xml`" in str(caught.value)
+    assert "saml-provider/federation-broker-own" in str(caught.value)
 
 
 def test_every_error_that_botocore_models_for_this_call_is_among_them() -> None:
