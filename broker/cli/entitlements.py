@@ -13,7 +13,7 @@ from broker.adapters.directory.several_domains import SeveralDomains
 from broker.cli.options import composed, reporting, with_settings
 from broker.cli.simulate import simulate
 from broker.compose import compose
-from broker.core.entitlements import Entitlement
+from broker.core.entitlements import Entitlement, ManagedPolicyScope, WholeRoleScope
 from broker.core.entitlements_file import check_entitlements, parse_entitlements
 from broker.core.errors import BrokerError, EntitlementsInvalid, Fault, LoginRejected, PrincipalGone
 from broker.core.policy_lengths import PolicyLength, attributes_used, policy_lengths
@@ -140,10 +140,20 @@ def _explained(entitlement: Entitlement, principal: Principal) -> str:
         f"       role {entitlement.role_name} in {account.name} ({account.id}), {', '.join(entitlement.uses)}",
     ]
     try:
-        lines += [f"       {place.access} {place.name}" for place in entitlement.locations_for(principal)]
+        lines += [f"       {line}" for line in _reached(entitlement, principal)]
     except BrokerError as error:
         lines.append(f"       cannot be used: {error}")
     return "\n".join(lines)
+
+
+def _reached(entitlement: Entitlement, principal: Principal) -> list[str]:
+    match entitlement.scope:
+        case ManagedPolicyScope(policy_arns=arns):
+            return [f"what both the role and {arn} allow" for arn in arns]
+        case WholeRoleScope():
+            return ["the whole role, not narrowed"]
+        case _:
+            return [f"{place.access} {place.name}" for place in entitlement.locations_for(principal)]
 
 
 def _names(names: Iterable[str]) -> str:

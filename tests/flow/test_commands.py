@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_explain_names_the_groups_that_matched_and_those_that_would(demo: Demo) 
     assert "yes  falcon: through Project Falcon" in ended.stdout
     assert "read falcon-data/raw/" in ended.stdout
     assert "no   finance: a member of none of: Finance" in ended.stdout
+
+
+def test_explain_says_what_each_kind_of_scope_reaches(demo: Demo) -> None:
+    ended = broker("entitlements", "explain", "erin", "--settings", str(demo.settings))
+
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^yes  ops: .*\n.*\n       the whole role, not narrowed$", ended.stdout, re.MULTILINE)
+    managed = r"       what both the role and arn:aws:iam::111122223333:policy/AuditPapers allow$"
+    assert re.search(rf"^yes  audit-papers: .*\n.*\n{managed}", ended.stdout, re.MULTILINE)
 
 
 def test_explain_of_nobody_fails_in_one_line(demo: Demo) -> None:
