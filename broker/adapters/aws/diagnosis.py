@@ -20,6 +20,7 @@ from botocore.httpsession import get_cert_path
 from urllib3.exceptions import HTTPError, SSLError
 
 from broker.adapters.aws.clock_skew import LARGEST_SKEW, ClockSkew
+from broker.adapters.aws.cut_off import is_cut_off
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.core.entitlements import Account
 from broker.core.findings import Finding, FindingState
@@ -170,8 +171,12 @@ def _ask(
                 method, url, body=body, headers=headers, timeout=timeout, retries=False, redirect=False
             )
         except SSLError as error:
-            why = f"its certificate is not accepted: {error.args[0]}"
-            advice = "this machine's certificate authorities, or what stands between it and AWS and opens TLS"
+            if is_cut_off(error):
+                why = "the connection ends in the TLS handshake"
+                advice = "the firewall, which may let some names through and not this one, or aws.proxy"
+            else:
+                why = f"its certificate is not accepted: {error.args[0]}"
+                advice = "this machine's certificate authorities, or what stands between it and AWS and opens TLS"
         except HTTPError as error:
             why = f"no answer: {type(error).__name__}"
             advice = "the firewall (port 443 outwards), or aws.proxy; aws.connect_timeout and aws.read_timeout if slow"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from broker.adapters.aws.clock_skew import ClockSkew
+from broker.adapters.aws.cut_off import is_cut_off
 from broker.adapters.aws.endpoints import AwsEndpoints
 from broker.adapters.aws.once_an_hour import OnceAnHour
 from broker.adapters.aws.refusals import read_error
@@ -162,7 +162,7 @@ class StsTokenService:
             return NoAnswer("it was not done in time", repeat=True, regional=True)
         except (BotoConnectionError, HTTPClientError) as error:
             # A certificate that cannot be verified is not going to be another one in a moment.
-            passing = not isinstance(error, SSLError) or _is_cut_off(error)
+            passing = not isinstance(error, SSLError) or is_cut_off(error)
             return NoAnswer(type(error).__name__, repeat=passing, regional=passing)
         except (BotoCoreError, ResponseParserError, ValueError, KeyError, RuntimeError) as error:  # odd times, too
             return NoAnswer(f"it cannot be read: {type(error).__name__}", repeat=False, regional=False)
@@ -247,16 +247,6 @@ def _raise_limit(entitlement: Entitlement) -> str:
     seconds, account = int(entitlement.max_duration.total_seconds()), entitlement.account
     command = f"aws iam update-role --role-name {entitlement.role_name} --max-session-duration {seconds}"
     return iam_command(command, account.partition.name, account.region)
-
-
-def _is_cut_off(error: BaseException) -> bool:
-    """Whether the other side just ended the connection: within TLS the SDK has one name for that and for everything."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
-            return True
-        cause = cause.__context__
-    return False
 
 
 def _read_answer(answer: Any, tries: Tries) -> Exchange | NoAnswer:

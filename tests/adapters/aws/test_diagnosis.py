@@ -16,7 +16,7 @@ from broker.core.entitlements import Account
 from broker.core.findings import Finding, FindingState
 from broker.core.trust_policy import trust_statements_json
 from broker.sandbox.authority import server_certificate
-from tests.adapters.aws.answering import AnsweringServer, HangUp, answering
+from tests.adapters.aws.answering import AnsweringServer, HangUp, answering, cutting_off
 
 SECOND = timedelta(seconds=1)
 ACCOUNT = Account(
@@ -132,6 +132,13 @@ def test_a_certificate_of_an_unknown_authority_is_a_failure(behind_tls: Answerin
     found = failures(at(behind_tls))
     assert ["its certificate is not accepted" in finding.what for finding in found] == [True, True]
     assert behind_tls.asked == []
+
+
+def test_a_connection_that_ends_in_the_handshake_is_not_taken_for_a_certificate() -> None:
+    with cutting_off() as url:
+        found = failures(findings(LoopbackEndpoints(url, url)))
+    assert ["the connection ends in the TLS handshake" in finding.what for finding in found] == [True, True]
+    assert all("firewall" in finding.advice for finding in found)
 
 
 def test_the_way_through_a_proxy_is_the_proxys(endpoints: LoopbackEndpoints, server: AnsweringServer) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -27,7 +26,17 @@ from broker.core.errors import (
     TokenServiceUnavailable,
 )
 from broker.core.partitions import Partition
-from tests.adapters.aws.answering import Answer, AnsweringServer, Asked, Drip, HangUp, Script, Silence, answering
+from tests.adapters.aws.answering import (
+    Answer,
+    AnsweringServer,
+    Asked,
+    Drip,
+    HangUp,
+    Script,
+    Silence,
+    answering,
+    cutting_off,
+)
 from tests.adapters.aws.conftest import TIMEOUT, impatient_sts
 from tests.adapters.aws.exchange import SECRET_KEY, SESSION_TOKEN, shown, sts_answer, sts_refusal
 from tests.core.examples import ACCOUNT, entitlement, grant
@@ -325,25 +334,6 @@ def test_a_region_that_is_down_gives_way_to_the_other_one(regions: Regions) -> N
         taken.bind(("127.0.0.1", 0))
         sts = regions.sts(tokyo=f"http://127.0.0.1:{taken.getsockname()[1]}")
         assert sts.assume_role_with_saml(in_two_regions(), ASSERTION, None).region == "ap-northeast-3"
-
-
-@contextmanager
-def cutting_off() -> Iterator[str]:
-    """The address of a server that ends every connection in the middle of the TLS handshake."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection:
-                        connection.recv(65536)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def test_a_region_that_ends_the_handshake_gives_way_to_the_other_one(regions: Regions) -> None:
