@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,8 @@ from broker.cli.options import reporting, with_settings
 from broker.compose import accounts, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import EntitlementsInvalid, Fault, SigningKeyUnusable
-from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, console_steps
+from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport, console_steps
+from broker.core.operator_commands import OWN_ROLES_OPTION, metadata_command
 from broker.settings import Settings, load_settings, settings_path
 from broker.signing import SigningKeys
 
@@ -40,6 +42,15 @@ def _signing(settings: Settings, whose: str) -> SigningKeys:
         click.echo("Of the broker's own roles: give --for own-roles to the commands that are named here too.", err=True)
         return own_signing_keys(settings)
     return signing_keys(settings)
+
+
+def _option(whose: str) -> str:
+    """What every command that is named takes besides: pasted without it, it would be about people's keys."""
+    return OWN_ROLES_OPTION if whose == _OWN_ROLES else ""
+
+
+def _report(signing: SigningKeys, known: Sequence[Account] | None, whose: str) -> RolloverReport:
+    return replace(signing.report(known or ()), option=_option(whose))
 
 
 def _accounts(settings: Settings, whose: str) -> tuple[Account, ...]:
@@ -94,19 +105,17 @@ def keys_new(bits: int, days: int, whose: str, settings_file: Path | None) -> No
     first = not signing.folder.has_active()
     # Read before anything is made: without the accounts nobody would know whom to tell.
     known = () if first else _accounts(settings, whose)
-    made = signing.create(timedelta(days=days), bits, utc_now())
+    made, option = signing.create(timedelta(days=days), bits, utc_now()), _option(whose)
     if first:
         click.echo(f"Key {made.id} signs from now on; its certificate holds until {made.not_after:%Y-%m-%d}.")
-        click.echo(
-            "Next: give AWS the metadata (`broker metadata > metadata.xml`), as a SAML provider in each account,"
-        )
-        click.echo("and say so: `broker keys confirm`.")
+        click.echo(f"Next: give AWS the metadata (`{metadata_command(option)}`), as a SAML provider in each account,")
+        click.echo(f"and say so: `broker keys confirm{option}`.")
         return
     click.echo(
         f"Key {made.id} is published; its certificate holds until {made.not_after:%Y-%m-%d}. It does not sign yet."
     )
-    _echo_what_to_tell(signing.providers(known))
-    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {made.id}")
+    _echo_what_to_tell(signing.providers(known), option)
+    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {made.id}{option}")
 
 
 @keys.command("list")
@@ -118,10 +127,10 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
     settings = load_settings(settings_path(settings_file))
     now = utc_now()
     known = _accounts_if_known(settings, whose)
-    report = _signing(settings, whose).report(known or ())
+    report = _report(_signing(settings, whose), known, whose)
     click.echo(f"{'key':<16}  {'state':<11}  {'created':<10}  {'ends':<10}  {'days left':>9}  {'bits':>4}")
     for key in report.keys:
-        click.echo(_row(key, now))
+        click.echo(_row(key, now, report.option))
     for warning in report.warnings(now):
         click.echo(f"\nwarning: {warning}")
     click.echo(f"\nThe metadata holds until {report.valid_until:%Y-%m-%d}; its SHA-256 is {report.metadata_sha256}.")
@@ -130,7 +139,7 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
             confirmed = f"as was confirmed on {provider.confirmed_at:%Y-%m-%d}"
             click.echo(f"{_name(provider.account)} has it in {provider.account.saml_provider_arn}, {confirmed}.")
     if report.to_show or known is None:
-        _echo_what_to_tell(report.to_show)
+        _echo_what_to_tell(report.to_show, report.option)
     if report.next_command:
         _echo_next(report.next_command)
     if report.way_back:
@@ -155,32 +164,34 @@ def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None
     settings = load_settings(settings_path(settings_file))
     signing = _signing(settings, whose)
     known, now = _accounts_if_known(settings, whose), utc_now()
-    before = signing.report(known or ())
+    before, option = _report(signing, known, whose), _option(whose)
     states = {key.id: key.state for key in before.keys}
     if states.get(key_id) is KeyState.ACTIVE:
         click.echo(f"Key {key_id} signs already; nothing was changed.")
         return
     if states.get(key_id) is KeyState.RETIRED:
-        raise SigningKeyUnusable(Fault("KEYID", f"{key_id} is retired: `broker keys restore {key_id}` first"))
+        raise SigningKeyUnusable(Fault("KEYID", f"{key_id} is retired: `broker keys restore {key_id}{option}` first"))
     if states.get(key_id) is not KeyState.PUBLISHED:
-        raise SigningKeyUnusable(Fault("KEYID", f"there is no published key {key_id!r}: `broker keys list` shows them"))
+        raise SigningKeyUnusable(
+            Fault("KEYID", f"there is no published key {key_id!r}: `broker keys list{option}` shows them")
+        )
     if known is None:
         _ask("Every account has to hold the present metadata, and which they are cannot be read now.", yes=yes)
     else:
-        _confirm_told(before.providers, yes=yes)
+        _confirm_told(before.providers, option, yes=yes)
         signing.confirm(known, now)
     signing.activate(key_id, now)
     click.echo(f"Key {key_id} signs from the next assertion on; a running broker takes over by itself.")
-    after = signing.report(known or ())
+    after = _report(signing, known, whose)
     if after.way_back:
         click.echo("When sign-ins work, take the old certificate out:")
         for key in after.keys:
             if key.state is KeyState.PUBLISHED:
-                click.echo(f"  broker keys retire {key.id}")
+                click.echo(f"  broker keys retire {key.id}{option}")
         click.echo("If they do not, `broker doctor aws` says which account refuses it and what to tell it; or go back:")
         click.echo(f"  {after.way_back}")
     else:
-        click.echo("`broker keys list` shows what AWS must be told before the newer key signs (again).")
+        click.echo(f"`broker keys list{option}` shows what AWS must be told before the newer key signs (again).")
 
 
 @keys.command("retire")
@@ -206,6 +217,7 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
         _ask(f"The private key of {key_id} will be deleted for good.", yes=yes)
     was_here = any(signing.folder.has_private_key(key_id, retired=retired) for retired in (False, True))
     signing.retire(key_id, destroy=destroy)
+    option = _option(whose)
     click.echo(f"Key {key_id} is retired: the metadata no longer names it.")
     if not was_here:
         click.echo(
@@ -216,12 +228,12 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
         click.echo("Its private key is deleted here; copies in backups are yours to delete.")
     else:
         click.echo(f"Its private key is kept in {signing.folder.path / 'retired'}: `--destroy` deletes it,")
-        click.echo(f"`broker keys restore {key_id}` takes it back.")
-    waiting = signing.report(known or ()).to_be_told
+        click.echo(f"`broker keys restore {key_id}{option}` takes it back.")
+    waiting = _report(signing, known, whose).to_be_told
     if known is not None and not waiting:
         return
-    _echo_what_to_tell(waiting)
-    click.echo("\nUntil then AWS goes on to accept the retired key. Afterwards say so: `broker keys confirm`")
+    _echo_what_to_tell(waiting, option)
+    click.echo(f"\nUntil then AWS goes on to accept the retired key. Afterwards say so: `broker keys confirm{option}`")
 
 
 @keys.command("restore")
@@ -237,11 +249,11 @@ def keys_restore(key_id: str, whose: str, settings_file: Path | None) -> None:
     settings = load_settings(settings_path(settings_file))
     signing = _signing(settings, whose)
     known = _accounts_if_known(settings, whose)
-    restored = signing.restore(key_id, utc_now())
+    restored, option = signing.restore(key_id, utc_now()), _option(whose)
     click.echo(f"Key {key_id} is published again; its certificate holds until {restored.not_after:%Y-%m-%d}.")
     click.echo("It does not sign yet. An account that was given the metadata since it was retired has to be told:")
-    _echo_what_to_tell(signing.providers(known or ()))
-    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {key_id}")
+    _echo_what_to_tell(signing.providers(known or ()), option)
+    click.echo(f"\nThen ({_IAM_TAKES}):\n  broker keys activate {key_id}{option}")
 
 
 @keys.command("confirm")
@@ -254,7 +266,7 @@ def keys_confirm(yes: bool, whose: str, settings_file: Path | None) -> None:  # 
     settings = load_settings(settings_path(settings_file))
     signing = _signing(settings, whose)
     known = _accounts(settings, whose)
-    _confirm_told(signing.providers(known), yes=yes)
+    _confirm_told(signing.providers(known), _option(whose), yes=yes)
     signing.confirm(known, utc_now())
     click.echo("Noted: every account has the present metadata.")
 
@@ -275,7 +287,7 @@ def metadata(sign: bool, whose: str, settings_file: Path | None) -> None:  # noq
     click.echo(signing.metadata(), nl=False)
 
 
-def _row(key: KeyRecord, now: datetime) -> str:
+def _row(key: KeyRecord, now: datetime, option: str) -> str:
     row = (
         f"{key.id:<16}  {key.state:<11}  {key.created:%Y-%m-%d}  {key.not_after:%Y-%m-%d}"
         f"  {key.days_left(now):>9}  {key.bits:>4}"
@@ -283,12 +295,12 @@ def _row(key: KeyRecord, now: datetime) -> str:
     if key.state is KeyState.RETIRED:
         return row + ("  private key kept" if key.private_key_kept else "  private key not here")
     if key.state is KeyState.UNPUBLISHED:
-        return row + "  the metadata lacks it: `broker metadata --sign`"
+        return row + f"  the metadata lacks it: `broker metadata --sign{option}`"
     return row
 
 
-def _echo_what_to_tell(providers: Iterable[ProviderState]) -> None:
-    click.echo("\nGive AWS the metadata. Write it to a file:\n  broker metadata > metadata.xml")
+def _echo_what_to_tell(providers: Iterable[ProviderState], option: str) -> None:
+    click.echo(f"\nGive AWS the metadata. Write it to a file:\n  {metadata_command(option)}")
     for provider in providers:
         click.echo(f"\n{_name(provider.account)}, as an administrator of that account:\n  {provider.command}")
         click.echo(f"or in the console: {console_steps(provider.account)}")
@@ -303,11 +315,12 @@ def _echo_next(command: str) -> None:
         click.echo(f"\nNext, when sign-ins work:\n  {command}")
 
 
-def _confirm_told(providers: Sequence[ProviderState], *, yes: bool) -> None:
+def _confirm_told(providers: Sequence[ProviderState], option: str, *, yes: bool) -> None:
     waiting = [provider for provider in providers if provider.confirmed_at is None]
     if waiting:
         names = "\n".join(f"  {_name(one.account)}: {one.account.saml_provider_arn}" for one in waiting)
-        _ask(f"Every one of these accounts has to hold the present metadata (`broker keys list`):\n{names}", yes=yes)
+        shown = f"`broker keys list{option}`"
+        _ask(f"Every one of these accounts has to hold the present metadata ({shown}):\n{names}", yes=yes)
 
 
 def _ask(what: str, *, yes: bool) -> None:

@@ -328,6 +328,34 @@ def test_the_brokers_own_roles_have_a_key_an_issuer_and_a_provider_of_their_own(
     assert "give --for own-roles" in metadata.stderr
 
 
+def test_every_command_that_is_printed_for_the_own_roles_can_be_pasted(demo: Demo, tmp_path: Path) -> None:
+    def keys(*arguments: str) -> str:
+        ended = broker(
+            "keys",
+            *arguments,
+            "--for",
+            "own-roles",
+            "--settings",
+            str(demo.settings),
+            BROKER_OWN_ROLES__KEYS=str(tmp_path / "keys"),
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    printed = [keys("new"), keys("new"), keys("list")]
+    old, new = re.findall(r"^([0-9a-f]{16})  ", printed[-1], re.MULTILINE)
+    printed += [keys("activate", new, "--yes"), keys("list"), keys("retire", old), keys("restore", old)]
+    commands = [command for one in printed for command in re.findall(r"broker (?:keys|metadata) [^`\n]+", one)]
+    assert {" ".join(command.split()[:3]) for command in commands} >= {
+        "broker keys confirm",
+        "broker keys activate",
+        "broker keys retire",
+        "broker keys restore",
+        "broker metadata --for",
+    }
+    assert [command for command in commands if " --for own-roles" not in command] == []
+
+
 def test_a_broker_whose_own_roles_have_no_good_key_serves_people_and_says_which_keys_are_meant(demo: Demo) -> None:
     settings = load_settings(demo.settings, environment={})
     none_yet = replace(settings, own_roles=replace(settings.own_roles, keys=demo.folder / "no-keys"))
