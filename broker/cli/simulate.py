@@ -166,7 +166,10 @@ def _answers(broker: Broker, username: str, entitlement_id: str | None, asked: _
         return False, [f"{principal.username} holds no entitlement"]
     now = utc_now()
     answers = [_answer(principal, entitlement, asked, now) for entitlement in considered]
-    return any(allowed for allowed, _ in answers), [line for _, lines in answers for line in lines]
+    lines = [line for _, lines in answers for line in lines]
+    if asked.role_policies and len({one.role_arn for one in considered}) > 1:
+        lines.append("the policies given were taken for those of each role above: --entitlement ID asks about one")
+    return any(allowed for allowed, _ in answers), lines
 
 
 def _answer(principal: Principal, entitlement: Entitlement, asked: _Asked, now: datetime) -> tuple[bool, list[str]]:

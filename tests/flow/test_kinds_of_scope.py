@@ -193,6 +193,15 @@ def test_simulate_asks_the_role_too_where_its_policies_are_given(demo: Demo, tmp
     assert "  role: no statement allows it" in ask("x", strict)
 
 
+def test_simulate_says_when_it_took_the_policies_of_one_role_for_those_of_several(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "role.json"
+    file.write_text(json.dumps({"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}), encoding="utf-8")
+    asked = ("alice", "s3:GetObject", "arn:aws:s3:::falcon-data/raw/a", "--role-policy", str(file))
+
+    assert "--entitlement ID asks about one" in simulated(demo, *asked)[-1]
+    assert not [line for line in simulated(demo, *asked, "--entitlement", "falcon") if "asks about one" in line]
+
+
 def test_simulate_reads_what_a_managed_policy_says_and_knows_the_tag(demo: Demo, tmp_path: Path) -> None:
     arn = f"arn:aws:iam::{FILES.id}:policy/AuditPapers"
     document = tmp_path / "policy.json"
