@@ -231,6 +231,7 @@ def test_simulate_writes_nothing_into_the_audit(demo: Demo) -> None:
         with closing(sqlite3.connect(f"file:{demo.folder}/broker.db?mode=ro", uri=True)) as database:
             return int(database.execute("SELECT count(*) FROM audit_event").fetchone()[0])
 
+    demo.signed_in("hanako")
     before = events()
     assert before
 
