@@ -23,6 +23,22 @@ def has_own_roles(settings: Settings) -> bool:
     return bool(settings.own_roles.revoker or settings.own_roles.witness)
 
 
+def about_own_keys(error: SigningKeyUnusable) -> SigningKeyUnusable:
+    """The same of the keys of the broker's own roles.
+
+    The keys do not know whose they are; what mends people's would leave these as they are.
+    """
+    return SigningKeyUnusable(
+        *(
+            Fault(
+                "own_roles.keys" if one.place == "saml.keys" else one.place,
+                one.message if OWN_ROLES_OPTION in one.message else f"{one.message} (`{OWN_ROLES_OPTION.strip()}`)",
+            )
+            for one in error.faults
+        )
+    )
+
+
 class Errands:
     """What the settings say of them. Nothing is read or connected to before it is asked for."""
 
@@ -76,6 +92,4 @@ class Errands:
         try:
             return self._signer.problem()
         except SigningKeyUnusable as error:
-            # The keys do not know whose they are; what mends people's would leave these as they are.
-            faults = (Fault("own_roles.keys", f"{one.message} (`--for own-roles`)") for one in error.faults)
-            return str(SigningKeyUnusable(*faults))
+            return str(about_own_keys(error))

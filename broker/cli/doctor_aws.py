@@ -37,7 +37,7 @@ from broker.core.key_rollover import KeyRecord, KeyState, RolloverReport
 from broker.core.operator_commands import OWN_ROLES_OPTION
 from broker.core.ports import Clock
 from broker.core.revoking import RevokingPorts, prove_revoker
-from broker.errands import has_own_roles
+from broker.errands import about_own_keys, has_own_roles
 from broker.settings import Settings
 from broker.signing import SigningKeys
 
@@ -97,7 +97,7 @@ def _diagnose_keys(
             yield _warned(what, warning) if warning else _seen(key, what)
         keys.check(now)
     except SigningKeyUnusable as error:
-        yield from _faults(error)
+        yield from _faults(about_own_keys(error) if option else error)
         return
     yield Finding(FindingState.OK, _KEYS, "what the active key signs is accepted by the published metadata")
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec
 
 import click
 
@@ -18,6 +19,7 @@ from broker.core.entitlements import Account
 from broker.core.errors import EntitlementsInvalid, Fault, SigningKeyUnusable
 from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport, console_steps
 from broker.core.operator_commands import OWN_ROLES_OPTION, metadata_command
+from broker.errands import about_own_keys
 from broker.settings import Settings, load_settings, settings_path
 from broker.signing import SigningKeys
 
@@ -27,6 +29,8 @@ _IAM_TAKES: Final = "IAM takes a little while to have a change everywhere: wait 
 _PEOPLE: Final = "people"
 _OWN_ROLES: Final = "own-roles"
 
+_P = ParamSpec("_P")
+
 _yes = click.option("--yes", is_flag=True, help="Confirm without being asked.")
 _whose = click.option(
     "--for",
@@ -35,6 +39,21 @@ _whose = click.option(
     default=_PEOPLE,
     help="Whose assertions it signs: people's, or the broker's own for its own roles ([own_roles]).",
 )
+
+
+def _naming_whose(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Say of a fault whose keys it is about, where they are not people's."""
+
+    @wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except SigningKeyUnusable as error:
+            if kwargs["whose"] == _OWN_ROLES:
+                raise about_own_keys(error) from error
+            raise
+
+    return run
 
 
 def _signing(settings: Settings, whose: str) -> SigningKeys:
@@ -95,6 +114,7 @@ def keys() -> None:
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_new(bits: int, days: int, whose: str, settings_file: Path | None) -> None:
     """Make a signing key with its certificate, and publish it in the metadata.
 
@@ -122,6 +142,7 @@ def keys_new(bits: int, days: int, whose: str, settings_file: Path | None) -> No
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_list(whose: str, settings_file: Path | None) -> None:
     """List the keys, and what AWS must be told."""
     settings = load_settings(settings_path(settings_file))
@@ -155,6 +176,7 @@ def keys_list(whose: str, settings_file: Path | None) -> None:
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - click passes flags so
     """Let the published key KEYID sign from now on. The other ones stay published.
 
@@ -205,6 +227,7 @@ def keys_activate(key_id: str, yes: bool, whose: str, settings_file: Path | None
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Take the key KEYID, which does not sign, out of the metadata.
 
@@ -241,6 +264,7 @@ def keys_retire(key_id: str, destroy: bool, yes: bool, whose: str, settings_file
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_restore(key_id: str, whose: str, settings_file: Path | None) -> None:
     """Take the retired key KEYID back: publish it in the metadata again. It signs once it is activated.
 
@@ -261,6 +285,7 @@ def keys_restore(key_id: str, whose: str, settings_file: Path | None) -> None:
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def keys_confirm(yes: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Note that every account of the entitlements file was given the present metadata."""
     settings = load_settings(settings_path(settings_file))
@@ -278,6 +303,7 @@ def keys_confirm(yes: bool, whose: str, settings_file: Path | None) -> None:  # 
 @_whose
 @with_settings
 @reporting
+@_naming_whose
 def metadata(sign: bool, whose: str, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
     """Print the signed SAML metadata of this identity provider."""
     settings = load_settings(settings_path(settings_file))

@@ -356,6 +356,20 @@ def test_every_command_that_is_printed_for_the_own_roles_can_be_pasted(demo: Dem
     assert [command for command in commands if " --for own-roles" not in command] == []
 
 
+def test_what_is_wrong_with_the_own_roles_keys_is_said_of_them(demo: Demo, tmp_path: Path) -> None:
+    arguments = ("keys", "list", "--for", "own-roles", "--settings", str(demo.settings))
+    ended = broker(*arguments, BROKER_OWN_ROLES__KEYS=str(tmp_path / "keys"))
+    assert ended.returncode == 1
+    said = r"^broker: own_roles\.keys: .*run `broker keys new`.* \(`--for own-roles`\)$"
+    assert re.search(said, ended.stderr, re.MULTILINE)
+    assert "saml.keys" not in ended.stderr
+    settings = load_settings(demo.settings, environment={})
+    none_yet = replace(settings, own_roles=replace(settings.own_roles, keys=tmp_path / "keys"))
+    endpoints = LoopbackEndpoints(demo.described["aws_endpoint"], demo.described["signin_endpoint"])
+    found = [one for one in diagnose_aws(none_yet, endpoints) if one.advice == "own_roles.keys"]
+    assert "(`--for own-roles`)" in found[0].what
+
+
 def test_a_broker_whose_own_roles_have_no_good_key_serves_people_and_says_which_keys_are_meant(demo: Demo) -> None:
     settings = load_settings(demo.settings, environment={})
     none_yet = replace(settings, own_roles=replace(settings.own_roles, keys=demo.folder / "no-keys"))
