@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -17,6 +17,9 @@ from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint, SealedE
 
 # Of one kind, so many are listed; one rewritten chain would otherwise fill a disk with what no longer fits.
 _MOST_LISTED: Final = 20
+# From the time of an event to its seal: its request, the next round of sealing, and clocks of nodes that differ. STS
+# takes nothing from one that is off by more than five minutes.
+_SEALED_WITHIN: Final = timedelta(minutes=10)
 
 
 class DiscrepancyKind(StrEnum):
@@ -190,6 +193,10 @@ class _Walk:
         self._proved: Checkpoint | None = None
         self._ahead: WitnessedCheckpoint | None = None
         self._passed: dict[str, int] = {}
+        self._newest: datetime | None = None
+        self._signed_at: datetime | None = None
+        self._backdated: list[str] = []
+        self._unlisted_backdated = 0
 
     def event(self, sealed: SealedEvent) -> None:
         """The seal at the next position, and its event."""
@@ -217,6 +224,7 @@ class _Walk:
                 event_id=sealed.event_id,
             )
         self._compare_with_seal(sealed)
+        self._compare_with_time(sealed)
         try:
             self._at = ChainPoint(sealed.position, sealed.chain_hash)
         except ValueError:
@@ -239,6 +247,33 @@ class _Walk:
                 position=sealed.position,
                 event_id=sealed.event_id,
             )
+
+    def _compare_with_time(self, sealed: SealedEvent) -> None:
+        """Note an event that says it was before what had been sealed and signed when it came.
+
+        Whoever may write to the database can insert one with a true hash, which the sealer takes for another; the
+        chain says when it came. No discrepancy: a wrong clock makes such an event too, and the log keeps it for ever.
+        Both are asked: a long backlog is signed batch by batch after its events, in their order, and one event with a
+        time in the future must not make all others late.
+        """
+        time = _time_of(sealed)
+        if time is None:
+            return
+        if self._newest is not None and self._signed_at is not None:
+            known = min(self._newest, self._signed_at)
+            if time < known - _SEALED_WITHIN:
+                self._note_backdated(sealed, time, known)
+        self._newest = time if self._newest is None else max(self._newest, time)
+
+    def _note_backdated(self, sealed: SealedEvent, time: datetime, known: datetime) -> None:
+        if len(self._backdated) == _MOST_LISTED:
+            self._unlisted_backdated += 1
+            return
+        self._backdated.append(
+            f"position {sealed.position}: event {sealed.event_id} says {canonical_time(time)}, but it came after"
+            f" {canonical_time(known)}: it was written late or under a wrong clock, or inserted by somebody who may"
+            " write to the database"
+        )
 
     def checkpoint(self, witnessed: WitnessedCheckpoint) -> None:
         """A checkpoint on what has been walked along."""
@@ -271,6 +306,8 @@ class _Walk:
                 position=checkpoint.position,
             )
             return
+        if self._signed_at is None or checkpoint.time > self._signed_at:
+            self._signed_at = checkpoint.time
         if not self._discrepancies.listed:
             self._proved = checkpoint
 
@@ -280,6 +317,9 @@ class _Walk:
             f"{source}: {count} checkpoints are out of order and were not compared; give every file by itself"
             for source, count in self._passed.items()
         ]
+        notes += self._backdated
+        if self._unlisted_backdated:
+            notes.append(f"and {self._unlisted_backdated} more events that say an earlier time than they came at")
         if self._ahead is not None and not self._ahead.may_be_ahead:
             self._cut_off(self._ahead)
         elif self._signed < self._at.position:
@@ -307,6 +347,15 @@ class _Walk:
             f" {witnessed.source} signs it up to position {ahead.position}: the end was cut off",
             position=self._at.position + 1,
         )
+
+
+def _time_of(sealed: SealedEvent) -> datetime | None:
+    """When the event was, by its record; None where that cannot be read."""
+    try:
+        time = datetime.fromisoformat(str((sealed.record or {}).get("time")))
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else time
 
 
 def name_hidden(discrepancies: Discrepancies, one: HiddenEvent) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -37,15 +37,23 @@ class SameKey:
 
 
 def made(count: int, *, signed: Sequence[int]) -> tuple[list[SealedEvent], list[WitnessedCheckpoint]]:
+    return chained(range(1, count + 1), signed=dict.fromkeys(signed, 0))
+
+
+def chained(
+    minutes: Sequence[int], *, signed: Mapping[int, int]
+) -> tuple[list[SealedEvent], list[WitnessedCheckpoint]]:
+    """Events of those minutes in the order of their seals, and at which position a checkpoint of which minute is."""
     point, sealed, checkpoints = BEGINNING, [], []
-    for number in range(1, count + 1):
-        time = NOON + timedelta(minutes=number)
+    for number, minute in enumerate(minutes, start=1):
+        time = NOON + timedelta(minutes=minute)
         event = AuditEvent(kind=EventKind.LOGIN_SUCCEEDED, time=time, id=f"event-{number}", principal_username="名")
         point = point.next(event.hash)
         record = event_record({"kind": event.kind, "time": event.time, "id": event.id, "principal_username": "名"})
         sealed.append(SealedEvent(number, event.id, event.hash, point.chain_hash, record, event.hash))
         if number in signed:
-            checkpoints.append(WitnessedCheckpoint(sign_checkpoint(point, RecordingKey(), NOON), "the database"))
+            moment = NOON + timedelta(minutes=signed[number])
+            checkpoints.append(WitnessedCheckpoint(sign_checkpoint(point, RecordingKey(), moment), "the database"))
     return sealed, checkpoints
 
 
@@ -263,3 +271,36 @@ def test_checkpoints_of_several_files_run_together_are_not_passed_over_in_silenc
     verdict = verdict_on(LINES, *both)
     assert verdict.discrepancies == ()
     assert verdict.notes == ("a copy: 1 checkpoints are out of order and were not compared; give every file by itself",)
+
+
+def late(minutes: Sequence[int], signed: Mapping[int, int]) -> list[str]:
+    """The notes on events that came later than they say."""
+    sealed, checkpoints = chained(minutes, signed=signed)
+    verdict = verdict_on(list(export_lines(BEGINNING, in_order(sealed, checkpoints))))
+    assert verdict.discrepancies == ()
+    return [note for note in verdict.notes if "came after" in note or "more events" in note]
+
+
+def test_an_event_that_came_long_after_the_time_that_it_says_is_noted() -> None:
+    [note] = late((60, 120, 1, 121), {2: 120, 4: 121})
+    assert note.startswith("position 3: event event-3 says 2026-11-23T12:01:00.000000Z, but it came after")
+    assert "came after 2026-11-23T14:00:00.000000Z: it was written late" in note
+    assert "or inserted by somebody who may write to the database" in note
+
+
+@pytest.mark.parametrize(
+    ("minutes", "signed"),
+    [
+        pytest.param((60, 120, 111, 121), {2: 120, 4: 121}, id="some minutes are those of requests and clocks"),
+        pytest.param((10, 20, 30, 40), {2: 900, 4: 900}, id="a backlog is sealed in its order, long after"),
+        pytest.param((60, 9_000, 70, 80), {2: 70, 3: 71, 4: 81}, id="one from the future makes no others late"),
+    ],
+)
+def test_an_event_that_came_in_its_turn_is_not_noted(minutes: Sequence[int], signed: Mapping[int, int]) -> None:
+    assert late(minutes, signed) == []
+
+
+def test_of_many_that_came_late_the_first_twenty_are_noted_and_the_others_counted() -> None:
+    *listed, more = late((60, 120, *range(25)), {2: 120, 27: 121})
+    assert len(listed) == 20
+    assert more == "and 5 more events that say an earlier time than they came at"

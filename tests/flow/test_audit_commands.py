@@ -150,6 +150,17 @@ def test_events_that_were_hidden_from_a_search_are_found_and_brought_back(node: 
     assert node.run("audit", "verify").exit_code == 0
 
 
+def test_an_event_that_somebody_inserted_with_a_time_long_past_is_noted(node: Node) -> None:
+    # With the broker's own rights: a true hash, and a place in the queue.
+    node.log.append(login(-60 * 24 * 90, "mallory"))
+    node.seal()
+    ended = node.run("audit", "verify")
+    assert ended.exit_code == 0
+    [note] = [line for line in ended.stdout.splitlines() if line.startswith("note: position")]
+    assert note.startswith("note: position 7: event ")
+    assert "says 2026-08-25T12:00:00.000000Z, but it came after" in note
+
+
 def test_after_more_than_twenty_the_rest_is_counted(node: Node) -> None:
     for minute in range(20):
         node.log.append(login(10 + minute))
