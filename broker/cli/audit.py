@@ -14,7 +14,7 @@ import click
 from broker.adapters.archive_folder import LocalArchiveFolder, unpacked_lines
 from broker.adapters.checkpoints import CheckpointLines, PublicKeys, create_key, read_key
 from broker.adapters.database import migrations
-from broker.adapters.database.engine import Database
+from broker.adapters.database.engine import Database, is_unreadable
 from broker.adapters.database.seals import SqlSeals
 from broker.adapters.database.search_tables import SqlSearchTables
 from broker.cli.options import reporting, with_settings
@@ -31,6 +31,7 @@ from broker.core.verification import (
     in_order,
     name_hidden,
     name_silent_witness,
+    name_unreadable,
     name_unsealed,
     verify,
 )
@@ -130,8 +131,9 @@ def audit_verify(
         folder = archives or settings.audit.archive_folder
         verdict = _verify_database(SqlSeals(database), keys, checkpoint_files, folder, missing)
         found = Discrepancies()
-        for one in SqlSearchTables(database).hidden():
-            name_hidden(found, one)
+        with _naming_the_unreadable(found):
+            for one in SqlSearchTables(database).hidden():
+                name_hidden(found, one)
         report(verdict.and_also(found))
 
 
@@ -213,9 +215,21 @@ def _verify_database(
         notes += [_how_far(one, one.newest, last) for one in witnesses if one.newest is not None]
     if anchors:
         notes.append(_look_into_archives(anchors, keys, files, folder, found))
-    for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
-        name_unsealed(found, one)
+    with _naming_the_unreadable(found):
+        for one in seals.unsealed(utc_now() - _MAY_WAIT, limit=_MOST_UNSEALED):
+            name_unsealed(found, one)
     return verdict.with_more(found, (*notes, *_ignored(witnesses)))
+
+
+@contextmanager
+def _naming_the_unreadable(found: Discrepancies) -> Iterator[None]:
+    """What was found before is reported all the same."""
+    try:
+        yield
+    except AuditUnavailable as error:
+        if not is_unreadable(error):
+            raise
+        name_unreadable(found, str(error))
 
 
 def _walk(

@@ -243,7 +243,7 @@ class _Walk:
             time = sealed.record.get("time")
             self._discrepancies.add(
                 DiscrepancyKind.CHANGED,
-                f"{place} of {time} was changed",
+                f"{place} of {time} was changed" if time else f"{place} was changed, and cannot be read",
                 position=sealed.position,
                 event_id=sealed.event_id,
             )
@@ -375,6 +375,11 @@ def name_silent_witness(discrepancies: Discrepancies, place: str) -> None:
         f"{place} is not there or holds no checkpoint: nothing outside the database says where the log ended; find it,"
         " or give a copy with --checkpoints",
     )
+
+
+def name_unreadable(discrepancies: Discrepancies, problem: str) -> None:
+    """Take down that some rows could not be read, where nothing says which."""
+    discrepancies.add(DiscrepancyKind.CHANGED, f"{problem}; what else is there was not looked at")
 
 
 def name_unsealed(discrepancies: Discrepancies, one: UnsealedEvent) -> None:

@@ -94,6 +94,27 @@ def test_a_changed_event_ends_the_command_with_1_and_its_name(node: Node) -> Non
     assert line.endswith("of 2026-11-23T12:02:00.000000Z was changed")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit_event SET id = X'ff' WHERE principal_username = 'person-4'",
+        "UPDATE audit_event SET source_address = X'ff' WHERE principal_username = 'person-4'",
+    ],
+)
+def test_what_cannot_be_read_does_not_keep_the_rest_from_being_said(node: Node, change: str) -> None:
+    tamper(
+        node.database,
+        "UPDATE audit_event SET reason = 'x' WHERE principal_username = 'person-1'",
+        change,
+    )
+    ended = node.run("audit", "verify")
+    assert isinstance(ended.exception, SystemExit)
+    assert ended.exit_code == 1
+    named = [line.split(":")[1] for line in ended.stderr.splitlines() if line.startswith("broker: position ")]
+    assert named == [" position 2", " position 5"]
+    assert "a row holds what the broker never writes, a text is none: run `broker audit verify`" in ended.stderr
+
+
 def test_an_end_that_was_cut_off_is_found_with_the_file_of_the_settings_or_a_copy(node: Node) -> None:
     node.log.append(login(7, "late"))
     node.seal()

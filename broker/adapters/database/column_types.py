@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Text
+from sqlalchemy import BigInteger, Integer, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -21,6 +21,10 @@ _STORED: Final = re.compile(f"{_DLE}([\U000f0000\U000f0010\U000fd800-\U000fdfff]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class ForeignValueError(Exception):
+    """A column holds what the broker never writes there: somebody else did. SQLite takes anything in any column."""
 
 
 class ExactText(TypeDecorator[str]):
@@ -41,8 +45,16 @@ class ExactText(TypeDecorator[str]):
         return _UNSTORABLE.sub(lambda found: _DLE + chr(_PLANE + ord(found[0])), str(value))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - same for both
-        """From the database."""
-        if value is None or _DLE not in value:
+        """From the database.
+
+        Raises:
+            ForeignValueError: it is no text.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise ForeignValueError("a text is none")
+        if _DLE not in value:
             return value
         return _STORED.sub(lambda found: chr(ord(found[1]) - _PLANE), value)
 
@@ -76,7 +88,48 @@ class UtcTime(TypeDecorator[datetime]):
         return moment if dialect.name == "postgresql" else (moment - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: datetime | int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the value tells
-        """From the database, in UTC."""
+        """From the database, in UTC.
+
+        Raises:
+            ForeignValueError: it is no time, or none that the broker could have written.
+        """
         if value is None:
             return None
-        return _EPOCH + value * _MICROSECOND if isinstance(value, int) else value.astimezone(UTC)
+        try:
+            return _EPOCH + value * _MICROSECOND if isinstance(value, int) else value.astimezone(UTC)
+        except (OverflowError, AttributeError) as error:
+            raise ForeignValueError("a time is none") from error
+
+
+class ExactInteger(TypeDecorator[int]):
+    """A whole number, and nothing else."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - same for both
+        """From the database.
+
+        Raises:
+            ForeignValueError: it is no whole number.
+        """
+        if value is not None and not isinstance(value, int):
+            raise ForeignValueError("a number is none")
+        return value
+
+
+class ExactBytes(TypeDecorator[bytes]):
+    """Bytes, and nothing else."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - same for both
+        """From the database.
+
+        Raises:
+            ForeignValueError: it is no bytes.
+        """
+        if value is not None and not isinstance(value, bytes):
+            raise ForeignValueError("bytes are none")
+        return value

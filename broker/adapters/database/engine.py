@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
+from broker.adapters.database.column_types import ForeignValueError
 from broker.adapters.database.sqlite import sqlite_engine
 from broker.core.errors import Fault, SettingsInvalid, Unavailable
 
@@ -169,6 +170,9 @@ class Database:
             yield
         except DBAPIError as error:
             raise unavailable(f"{self.place}: {cause(error)}") from error
+        except ForeignValueError as error:
+            message = f"{self.place}: a row holds what the broker never writes, {error}: run `broker audit verify`"
+            raise unavailable(message) from error
         except NoFreeConnection as error:
             raise unavailable(f"{self.place}: all {self._connections} connections of this process are busy") from error
 
@@ -195,6 +199,18 @@ class Database:
 def cause(error: DBAPIError) -> str:
     """What the driver said, on one line; neither statement nor values."""
     return f"{type(error.orig).__name__}: {' '.join(str(error.orig).split())}"
+
+
+def is_unreadable(error: Unavailable) -> bool:
+    """Whether the database answered, and with a row that nobody can read.
+
+    The drivers refuse such rows too: psycopg times that Python does not have (``infinity``), sqlite3 text that is not
+    UTF-8, with an error that has no code of SQLite's since it is not SQLite's.
+    """
+    reason = error.__cause__
+    if isinstance(reason, OperationalError):
+        return str(reason.orig).startswith("Could not decode to UTF-8")
+    return isinstance(reason, ForeignValueError | DataError)
 
 
 def _checked_url(text: str) -> URL:

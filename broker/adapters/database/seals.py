@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from broker.adapters.database.column_types import ExactText
-from broker.adapters.database.engine import Database
+from broker.adapters.database.engine import Database, is_unreadable
 from broker.adapters.database.privileges import audit_dangers
 from broker.adapters.database.tables import audit_archive, audit_checkpoint, audit_event, audit_seal, seal_queue
 from broker.core.audit import AuditEvent, event_record
@@ -48,6 +48,9 @@ _LOCK: Final = 0x5345414C4552
 _LONGEST_PAUSE: Final = "30s"
 # Rows read at once: an event with its policies is a few kB.
 _ROWS: Final = 1_000
+# What stands for the fields of a checkpoint that nobody can read; nothing has such a key.
+_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_KEY: Final = "(it cannot be read)"
 
 _SEAL: Final = audit_seal.c
 _CHECKPOINT: Final = audit_checkpoint.c
@@ -200,6 +203,8 @@ class SqlSeals:
     def sealed_events(self, last: int, *, after: int = 0) -> Iterator[SealedEvent]:
         """Seals with their events, by position; nothing is held open between a thousand and the next.
 
+        An event that cannot be read, since somebody wrote into its row what the broker never does, has its id alone.
+
         Args:
             last: the last position.
             after: the position before the first.
@@ -212,13 +217,16 @@ class SqlSeals:
         statement = select(*columns, *(_EVENT[name] for name in _RECORD)).join_from(
             audit_seal, audit_event, _EVENT.id == _SEAL.event_id, isouter=True
         )
-        for row in self._by_position(statement, _SEAL.position, last, after):
+        for at, row in self._by_position(statement, _SEAL.position, last, after):
+            if row is None:
+                yield self._unreadable(at)
+                continue
             position, event_id, event_hash, chain_hash, found, stored, *values = tuple(row)
             record = None if found is None else event_record(dict(zip(_RECORD, values, strict=True)))
             yield SealedEvent(position, event_id, event_hash, chain_hash, record, stored)
 
     def checkpoints(self, last: int, *, after: int = 0) -> Iterator[Checkpoint]:
-        """Checkpoints by position.
+        """Checkpoints by position; one that cannot be read is of no key.
 
         Args:
             last: the last position.
@@ -227,8 +235,8 @@ class SqlSeals:
         Raises:
             AuditUnavailable: no answer.
         """
-        for row in self._by_position(select(audit_checkpoint), _CHECKPOINT.position, last, after):
-            yield _checkpoint(row)
+        for at, row in self._by_position(select(audit_checkpoint), _CHECKPOINT.position, last, after):
+            yield Checkpoint(at, "", _NO_TIME, _NO_KEY, b"") if row is None else _checkpoint(row)
 
     def unsealed(self, waiting_since: datetime, *, limit: int) -> Iterator[UnsealedEvent]:
         """Events without a seal that do not wait for one, or do since before that; and places without an event.
@@ -312,15 +320,44 @@ class SqlSeals:
 
     def _by_position(
         self, statement: Select[Any], position: ColumnElement[int], last: int, after: int
-    ) -> Iterator[Row[Any]]:
+    ) -> Iterator[tuple[int, Row[Any] | None]]:
+        """Rows with their position; None for one that cannot be read."""
         while after < last:
-            page = statement.where(position > after, position <= last).order_by(position).limit(_ROWS)
-            with self._database.reading(AuditUnavailable) as connection:
-                rows = connection.execute(page).all()
+            here = (position > after, position <= last)
+            try:
+                rows: list[tuple[int, Row[Any] | None]] = [
+                    (row.position, row) for row in self._rows(statement.where(*here).order_by(position).limit(_ROWS))
+                ]
+            except AuditUnavailable as error:
+                if not is_unreadable(error):
+                    raise
+                places = self._rows(select(position).where(*here).order_by(position).limit(_ROWS))
+                rows = [(place, self._row(statement.where(position == place))) for (place,) in places]
             if not rows:
                 return
             yield from rows
-            after = rows[-1].position
+            after = rows[-1][0]
+
+    def _unreadable(self, position: int) -> SealedEvent:
+        columns = (_SEAL.event_id, _SEAL.event_hash, _SEAL.chain_hash)
+        seal = self._row(select(*columns).where(_SEAL.position == position))
+        if seal is None:
+            return SealedEvent(position, _NO_KEY, "", "", {})
+        return SealedEvent(position, seal.event_id, seal.event_hash, seal.chain_hash, {"id": seal.event_id})
+
+    def _row(self, statement: Select[Any]) -> Row[Any] | None:
+        """The only row; None where it cannot be read."""
+        try:
+            [row] = self._rows(statement)
+        except AuditUnavailable as error:
+            if not is_unreadable(error):
+                raise
+            return None
+        return row
+
+    def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        with self._database.reading(AuditUnavailable) as connection:
+            return connection.execute(statement).all()
 
 
 def _one_sealer(connection: Connection) -> None:

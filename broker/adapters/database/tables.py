@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, false, text, true
 
-from broker.adapters.database.column_types import ExactText, UtcTime
+from broker.adapters.database.column_types import ExactBytes, ExactInteger, ExactText, UtcTime
 from broker.core.audit import OUTCOMES, EventKind
 from broker.core.audit_search import SEARCHED_OF_LONG_WORDS
 
@@ -44,11 +44,11 @@ audit_event: Final = Table(
     Column("session_name", ExactText),
     Column("source_identity", ExactText),
     Column("tags", ExactText),
-    Column("duration_seconds", Integer),
+    Column("duration_seconds", ExactInteger),
     Column("session_policy", ExactText),
     Column("session_policy_sha256", ExactText),
     Column("policy_arns", ExactText),
-    Column("packed_size", Integer),
+    Column("packed_size", ExactInteger),
     Column("access_key_id", ExactText),
     Column("assertion_id", ExactText),
     Column("sts_request_id", ExactText),
@@ -56,11 +56,11 @@ audit_event: Final = Table(
     Column("reason", ExactText),
     Column("entitlements_sha256", ExactText),
     Column("hash", ExactText, nullable=False),
-    Column("attempts", Integer),
+    Column("attempts", ExactInteger),
     Column("throttle_key", ExactText),
-    Column("granted_duration_seconds", Integer),
+    Column("granted_duration_seconds", ExactInteger),
     Column("sts_region", ExactText),
-    Column("sts_tries", Integer),
+    Column("sts_tries", ExactInteger),
     Column("second_factor", ExactText),
     Column("revocation_id", ExactText),
     Column("revoked", ExactText),
@@ -133,7 +133,7 @@ audit_checkpoint: Final = Table(
     Column("chain_hash", ExactText, nullable=False),
     Column("time", UtcTime, nullable=False),
     Column("key_id", ExactText, nullable=False),
-    Column("signature", LargeBinary, nullable=False),
+    Column("signature", ExactBytes, nullable=False),
 )
 
 # The archives that hold what was removed: the checkpoint that each ends on, and its file. Append-only by triggers; rows
@@ -145,14 +145,14 @@ audit_archive: Final = Table(
     Column("chain_hash", ExactText, nullable=False),
     Column("time", UtcTime, nullable=False),
     Column("key_id", ExactText, nullable=False),
-    Column("signature", LargeBinary, nullable=False),
+    Column("signature", ExactBytes, nullable=False),
     Column("first_position", _Position, nullable=False),
     Column("file", ExactText, nullable=False),
     Column("sha256", ExactText, nullable=False),
     Column("archived_at", UtcTime, nullable=False),
     # Over the whole row; the signature before is the checkpoint's. Rows from before 0015 have none.
     Column("archive_key_id", ExactText),
-    Column("archive_signature", LargeBinary),
+    Column("archive_signature", ExactBytes),
 )
 
 # How far the places outside the database are that checkpoints go to. A remark for the readiness, and no proof.

@@ -27,6 +27,7 @@ from broker.adapters.database.engine import Database
 from broker.adapters.database.seals import SqlSeals
 from broker.core.audit import AuditEvent, EventKind, canonical_json
 from broker.core.audit_export import export_lines
+from broker.core.audit_search import AuditFilter
 from broker.core.errors import AuditUnavailable
 from broker.core.seals import BEGINNING, Checkpoint, sign_checkpoint
 from broker.core.verification import DiscrepancyKind, WitnessedCheckpoint, in_order
@@ -47,8 +48,13 @@ def seals(database: Database) -> SqlSeals:
 
 
 @pytest.fixture
-def sealed(database: Database, log: SqlAuditLog, seals: SqlSeals) -> list[AuditEvent]:
+def sealed(database: Database) -> list[AuditEvent]:
+    return nine_sealed(database)
+
+
+def nine_sealed(database: Database) -> list[AuditEvent]:
     """Nine events, sealed three at a time."""
+    log, seals = SqlAuditLog(database), SqlSeals(database)
     events = [login(minute, f"person-{minute}") for minute in range(9)]
     for event in events:
         log.append(event)
@@ -201,6 +207,59 @@ def test_a_changed_event_with_its_seal_is_named(database: Database, sealed: list
     assert "after position 3, up to there, the log was rewritten" in str(verdict.discrepancies[0])
     assert verdict.proved is not None
     assert verdict.proved.position == 3
+
+
+UNREADABLE = [
+    *(("sqlite_url", f"audit_event SET time = {value}") for value in ("'soon'", "9223372036854775807", "1.5")),
+    *(("sqlite_url", f"audit_event SET reason = {value}") for value in ("X'ff'", "CAST(X'ff41' AS TEXT)")),
+    ("sqlite_url", "audit_event SET duration_seconds = X'ff'"),
+    *(("postgresql_url", f"audit_event SET time = '{value}'") for value in ("infinity", "-infinity", "0044-03-15 BC")),
+    ("postgresql_url", "audit_event SET expiry = 'infinity'"),
+]
+
+
+@pytest.mark.parametrize(("url", "change"), UNREADABLE)
+def test_an_event_that_cannot_be_read_any_more_is_named(url: str, change: str, request: pytest.FixtureRequest) -> None:
+    database = Database(request.getfixturevalue(url))
+    sealed = nine_sealed(database)
+    tamper(database, f"UPDATE {change} WHERE id = '{sealed[4].id}'")
+    [found] = verdict_on(database).discrepancies
+    assert (found.kind, found.position, found.event_id) == (DiscrepancyKind.CHANGED, 5, sealed[4].id)
+    assert str(found) == f"position 5: event {sealed[4].id} was changed, and cannot be read"
+    with pytest.raises(AuditUnavailable, match=r"a row holds what the broker never writes|DataError|UTF-8"):
+        SqlAuditLog(database).search(AuditFilter(), limit=9)
+    database.dispose()
+
+
+@pytest.mark.parametrize("change", ["event_id = X'ff'", "event_hash = X'ff'", "chain_hash = CAST(X'ff41' AS TEXT)"])
+def test_a_seal_that_cannot_be_read_any_more_is_named(sqlite_url: str, change: str) -> None:
+    database = Database(sqlite_url)
+    nine_sealed(database)
+    tamper(database, f"UPDATE audit_seal SET {change} WHERE position = 5")
+    first = next(iter(verdict_on(database).discrepancies))
+    assert (first.kind, first.position) == (DiscrepancyKind.RESEALED, 5)
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "change"),
+    [
+        ("sqlite_url", "time = 'soon'"),
+        ("sqlite_url", "signature = 7"),
+        ("sqlite_url", "key_id = X'ff'"),
+        ("postgresql_url", "time = 'infinity'"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_any_more_is_named(
+    url: str, change: str, request: pytest.FixtureRequest
+) -> None:
+    database = Database(request.getfixturevalue(url))
+    nine_sealed(database)
+    tamper(database, f"UPDATE audit_checkpoint SET {change} WHERE position = 6")
+    [found] = verdict_on(database).discrepancies
+    assert (found.kind, found.position) == (DiscrepancyKind.FORGED, 6)
+    assert "it cannot be read" in str(found)
+    database.dispose()
 
 
 def test_a_removed_event_is_named(database: Database, sealed: list[AuditEvent]) -> None:
