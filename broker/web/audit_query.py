@@ -23,7 +23,7 @@ PATH: Final = "/admin/audit"
 CURSOR_KEY: Final = "places in the audit"
 """The purpose of the key that proves cursors."""
 
-_LONGEST_FILTER: Final = LONGEST_USERNAME
+LONGEST_FILTER: Final = LONGEST_USERNAME
 
 # What <input type="datetime-local"> sends (HTML standard, "valid local date and time string"), years of four digits.
 _LOCAL_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
@@ -137,7 +137,9 @@ def read_search(
 
 
 def _read_text(text: str) -> str:
-    if len(text) > _LONGEST_FILTER or not text.isprintable():
+    if len(text) > LONGEST_FILTER:
+        raise ValueError(gettext("Write no more than %(longest)s characters.", longest=LONGEST_FILTER))
+    if not text.isprintable():
         raise ValueError(gettext("This value cannot be understood."))
     return text
 

@@ -17,7 +17,7 @@ from broker.core.errors import PageNotFound
 from broker.core.settling import latest_end
 from broker.web import access
 from broker.web.audit_chart import chart
-from broker.web.audit_query import CURSOR_KEY, Search, read_search, write_local_time
+from broker.web.audit_query import CURSOR_KEY, LONGEST_FILTER, Search, read_search, write_local_time
 from broker.web.audit_words import KIND_LABELS, OUTCOME_LABELS, row_of
 from broker.web.policy_words import policy_words
 from broker.web.portal import current_portal
@@ -64,6 +64,7 @@ def audit() -> WerkzeugResponse:
     rendered = render_template(
         "audit.html",
         search=search,
+        longest_filter=LONGEST_FILTER,
         rows=[row_of(event, unknown=event.id in unknown) for event in page.events],
         bars=bars,
         counted=overall([bar.count for bar in bars]) if bars else None,

@@ -193,6 +193,21 @@ def test_a_filter_that_cannot_be_understood_is_said_at_its_field_and_nothing_is_
     assert "No events" not in page.text
 
 
+def test_a_text_that_is_too_long_is_refused_in_words_and_a_browser_sends_none_that_fits_into_no_address(
+    ada: Browser,
+) -> None:
+    page = ada.get("/admin/audit", query_string={"text": "x" * 257})
+
+    assert page.status_code == 400
+    fault = re.search(r'id="text-fault">.*?</svg>([^<]+)</p>', page.text)
+    assert fault
+    assert fault.group(1) == "Write no more than 256 characters."
+    assert ada.get("/admin/audit", query_string={"text": "x" * 256}).status_code == 200
+    fields = re.findall(r'<input id="[^"]+" name="[^"]+" type="search"[^>]*>', page.text)
+    assert len(fields) > 5
+    assert all('maxlength="257"' in one for one in fields)
+
+
 @pytest.mark.parametrize(
     "cursor", ["x", "2026-11-23T09:30:00.000000Z_", "2026-02-30T09:30:00.000000Z_" + "0" * 32, "é"]
 )
