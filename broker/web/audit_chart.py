@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.core.audit import AuditEvent
-from broker.core.audit_search import AuditFilter, EventCount, TimeSpan
+from broker.core.audit_search import AuditFilter, AuditPage, EventCount, TimeSpan
 from broker.core.errors import AuditUnavailable
 from broker.web.audit_query import Search, without_time, write_local_time
 from broker.web.errors import log_error
@@ -42,20 +42,24 @@ class Bar:
     address: str
 
 
-def chart(search: Search, shown: Sequence[AuditEvent]) -> tuple[Bar, ...] | None:
+def chart(search: Search, page: AuditPage) -> tuple[Bar, ...] | None:
     """The bars of a search, oldest first; None when the database takes too long to count.
 
     Args:
         search: without faults.
-        shown: the events of the page.
+        page: what is shown of it.
     """
+    shown = page.events
     spans = _spans(search.which, shown, current_portal().clock())
-    try:
-        counted = current_portal().audit.count(without_time(search.which), spans)
-    except AuditUnavailable as error:
-        log_error(error)
-        return None
-    counted = [_at_least(count, shown) for count in counted]
+    if search.older is None and page.older is None:
+        counted = [EventCount(span, _shown_in(span, shown)) for span in spans]  # the page shows all there is
+    else:
+        try:
+            estimated = current_portal().audit.count(without_time(search.which), spans)
+        except AuditUnavailable as error:
+            log_error(error)
+            return None
+        counted = [_at_least(count, shown) for count in estimated]
     tallest = max((count.events for count in counted), default=0)
     return tuple(
         Bar(
@@ -70,8 +74,12 @@ def chart(search: Search, shown: Sequence[AuditEvent]) -> tuple[Bar, ...] | None
 
 def _at_least(count: EventCount, shown: Sequence[AuditEvent]) -> EventCount:
     """An estimate may miss what is rare; what the page shows is there."""
-    seen = sum(count.span.since <= event.time < count.span.until for event in shown)
+    seen = _shown_in(count.span, shown)
     return count if count.exact or count.events >= seen else replace(count, events=seen)
+
+
+def _shown_in(span: TimeSpan, shown: Sequence[AuditEvent]) -> int:
+    return sum(span.since <= event.time < span.until for event in shown)
 
 
 def _spans(which: AuditFilter, shown: Sequence[AuditEvent], now: datetime) -> tuple[TimeSpan, ...]:

@@ -59,7 +59,7 @@ def audit() -> WerkzeugResponse:
             search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older, look_through=look_through
         )
         unknown = portal.audit.without_outcome(page.events)
-        bars = chart(search, page.events)
+        bars = chart(search, page)
         archived_before = _archived_before(search.which, page)
     rendered = render_template(
         "audit.html",

@@ -268,12 +268,26 @@ def test_an_estimated_chart_says_so_and_shows_no_less_than_the_table(
     def count(_: AuditFilter, spans: Sequence[TimeSpan]) -> list[EventCount]:
         return [EventCount(span, 0 if number else 1_000, exact=False) for number, span in enumerate(spans)]
 
-    world.audit.events.extend(event(number) for number in range(7))
+    world.audit.events.extend(event(number) for number in range(60))
     monkeypatch.setattr(world.audit, "count", count)
     page = ada.get("/admin/audit?person=ken&since=2026-11-23T08:00&until=2026-11-23T10:00")
 
-    assert re.findall(r"<title>[^<]+: (≈ \d+)</title>", page.text) == ["≈ 1000", "≈ 7"]
-    assert "about 1007 events" in page.text
+    assert re.findall(r"<title>[^<]+: (≈ \d+)</title>", page.text) == ["≈ 1000", "≈ 50"]
+    assert "about 1050 events" in page.text
+
+
+def test_the_chart_of_a_page_that_shows_all_there_is_is_exact(
+    ada: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(_: AuditFilter, spans: Sequence[TimeSpan]) -> list[EventCount]:
+        return [EventCount(span, 9, exact=False) for span in spans]
+
+    world.audit.events.extend(event(number) for number in (0, 1, 600))
+    monkeypatch.setattr(world.audit, "count", count)
+    page = ada.get("/admin/audit?person=ken&since=2026-11-23T09:00&until=2026-11-23T10:00")
+
+    assert re.findall(r"<title>[^<]+: (\d+)</title>", page.text) == ["2", "1"]
+    assert "<span>3 events</span>" in page.text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ fills; it ends after so many events, and says how far it came. Of several ways, 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -209,6 +210,8 @@ class Question:
             return [EventCount(span, sum(span.since <= time < span.until for time in found)) for span in spans]
         ways = [way for way in self._ways(with_time=True) if way.branches <= _MOST_LISTED]
         whole = [way for way in ways if self._parts <= way.fulfils]
+        if whole and whole[0].branches == 1 and (numbers := self._counted(whole[0], spans)) is not None:
+            return numbers
         way = whole[0] if whole else self._furthest(ways)[0]
         parts = [part for span in spans for part in span.split(max(1, _MOST_PARTS // way.branches))]
         most = max(_FEWEST_COUNTED, self.look_through // (len(parts) * way.branches))
@@ -532,6 +535,26 @@ class Question:
         return fitting.cte("without_outcome").prefix_with("MATERIALIZED")
 
     # --- Counting ---------------------------------------------------------------------------------------------------
+
+    def times_along(self, way: _Way) -> Sequence[datetime] | None:
+        """When the events on a way of one branch were, oldest first; None where they are more than may be looked at."""
+        [walk] = self._walks(way, _KEY, limit=self.look_through)
+        # Asked first: to bring a thousand times here takes longer than to find that there are too many.
+        if self.connection.scalar(select(func.count()).select_from(walk)) == self.look_through:
+            return None
+        return sorted(self.connection.execute(select(walk.c.time)).scalars())
+
+    def _counted(self, way: _Way, spans: Sequence[TimeSpan]) -> Sequence[EventCount] | None:
+        """The events on that way in each span; None where they are more, in all spans, than may be looked at.
+
+        What happens comes in bursts: of a few events, those of one part of a span say little about the rest of it.
+        """
+        since, until = min(span.since for span in spans), max(span.until for span in spans)
+        within = replace(self, which=replace(self.which, since=since, until=until))
+        times = within.times_along(way)
+        if times is None:
+            return None
+        return [EventCount(span, bisect_left(times, span.until) - bisect_left(times, span.since)) for span in spans]
 
     def _sampling(self, way: _Way, spans: Sequence[TimeSpan], most: int) -> Iterator[Select[Any]]:
         """For each span its number, and how many events were looked at, since when, and how many of them fit."""

@@ -746,6 +746,18 @@ def test_many_events_are_estimated_for_each_span(sql_log: SqlAuditLog, database:
         assert not full.exact
 
 
+def test_a_burst_of_events_is_counted_as_long_as_all_may_be_looked_at(sql_log: SqlAuditLog, database: Database) -> None:
+    rows = [{**many(number), "time": NOON + timedelta(milliseconds=number)} for number in range(900)]
+    with database.writing(AuditUnavailable) as connection:
+        connection.execute(insert(audit_event), rows)
+    spans = TimeSpan(NOON - timedelta(hours=1), NOON + timedelta(hours=1)).split(24)
+
+    for which, number in ((AuditFilter(), 900), (AuditFilter(account="3"), 180)):
+        counts = sql_log.count(which, spans)
+        assert [count.events for count in counts] == [*[0] * 12, number, *[0] * 11]
+        assert all(count.exact for count in counts)
+
+
 def many(number: int) -> dict[str, object]:
     return {
         "kind": EventKind.LOGIN_SUCCEEDED,
