@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from datetime import datetime
@@ -26,7 +27,10 @@ _EVENTS_AT_ONCE: Final = 1_000
 _COLUMNS: Final = (*(field.name for field in fields(AuditEvent)), "hash")
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"); a quote before it makes it text.
-_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Where the comma is the decimal sign, Excel separates cells at semicolons: then our quotation marks stand inside of
+# cells and protect nothing, and a cell begins after every semicolon and line end.
+_CELLS_END: Final = ";\t\r\n"
+_BEGINS_A_FORMULA: Final = re.compile(f"(^|(?<=[{_CELLS_END}]))(?=[-=+@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 # What a person typed stays out of the audit: it could be a password in the wrong field.
 _NOT_RECORDED: Final = frozenset({"text", "person"})
@@ -141,7 +145,9 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = canonical_time(value) if isinstance(value, datetime) else str(value)
-    return f"'{text}" if text.startswith(_BEGINS_A_FORMULA) else text
+    # Looked for in long policies only where one can be.
+    here = text if any(end in text for end in _CELLS_END) else text[:1]
+    return _BEGINS_A_FORMULA.sub("'", here) + text[len(here) :]
 
 
 def _csv_line(cells: Iterable[str]) -> str:

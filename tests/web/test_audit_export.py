@@ -70,6 +70,28 @@ def test_no_cell_begins_a_formula(begin: str, ada: Browser, world: World) -> Non
     assert row["user_agent"] == f"'{hostile}"
 
 
+@pytest.mark.parametrize(
+    ("hostile", "harmless"),
+    [
+        ('x;=HYPERLINK("//evil.example")', 'x;\'=HYPERLINK("//evil.example")'),
+        ("x\n@SUM(1)", "x\n'@SUM(1)"),
+        ("=1;+1;-1", "'=1;'+1;'-1"),
+        ("\t=1", "'\t'=1"),
+        ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (X11; Linux x86_64)"),
+        ("1=1, a-b", "1=1, a-b"),
+        ("", ""),
+    ],
+)
+def test_no_cell_begins_a_formula_where_semicolons_separate_them(
+    hostile: str, harmless: str, ada: Browser, world: World
+) -> None:
+    world.audit.events.append(event(1, reason=hostile))
+
+    [row] = csv.DictReader(io.StringIO(ada.get("/admin/audit.csv").text[1:], newline=""))
+
+    assert row["reason"] == harmless
+
+
 def test_the_filters_of_the_page_are_those_of_the_file(ada: Browser, world: World) -> None:
     world.audit.events += [event(1, entitlement="home"), event(2, entitlement="logs")]
     page = ada.get("/admin/audit?entitlement=home")
