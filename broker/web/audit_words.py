@@ -141,5 +141,13 @@ def _detail(name: str, value: object) -> tuple[str, bool]:
     if isinstance(value, datetime):
         return moment_words(value), False
     if name in _JSON_FIELDS:
-        return json.dumps(json.loads(str(value)), indent=2, ensure_ascii=False), True
+        return _indented(str(value)), True
     return str(value), False
+
+
+def _indented(text: str) -> str:
+    """JSON to be read. Where it is none, somebody changed it in the database: it is shown as it stands."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

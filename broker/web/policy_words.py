@@ -55,7 +55,7 @@ def policy_words(policy: str) -> tuple[StatementWords, ...]:
     try:
         document = json.loads(policy)
         return tuple(_statement_words(statement) for statement in _as_list(document["Statement"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
 
 

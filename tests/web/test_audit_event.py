@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from html import unescape
 
 import pytest
 
@@ -164,6 +165,21 @@ def test_an_event_is_for_administrators_and_auditors_only(world: World) -> None:
 def test_what_is_no_policy_has_no_words(policy: str, world: World) -> None:
     with world.app.test_request_context():
         assert policy_words(policy) == ()
+
+
+@pytest.mark.parametrize("changed", ['{"Statement": ', "[" * 100_000])
+def test_what_somebody_made_of_a_policy_in_the_database_is_shown_as_it_is(
+    ada: Browser, world: World, changed: str
+) -> None:
+    event = replace(issued(world), session_policy=changed, tags="no tags")
+    world.audit.events[-1] = event
+
+    page = ada.get(f"/admin/audit/{event.id}")
+
+    assert page.status_code == 200
+    shown = re.findall(r"<pre[^>]*>(.*?)</pre>", section(page.text, "All fields"), re.DOTALL)
+    assert [unescape(one) for one in shown] == ["no tags", changed]
+    assert ada.get("/admin/audit").status_code == 200
 
 
 def test_what_has_no_words_is_said_as_aws_names_it(world: World) -> None:
