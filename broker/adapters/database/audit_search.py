@@ -246,8 +246,9 @@ class Question:
                 "principal_username": self._scalars(_spellings(which.username).limit(_MOST_MERGED)),
             }
         if which.source is not None:
-            single = which.source.num_addresses == 1
-            addresses = [str(which.source[0])] if single else self._addresses(which.source)
+            # IPv4 clients of a socket that takes both families are recorded as what they are, and not as IPv6.
+            first = getattr(which.source[0], "ipv4_mapped", None) or which.source[0]
+            addresses = [str(first)] if which.source.num_addresses == 1 else self._addresses(which.source)
             found["source"] = {"source_address": addresses}
         if which.text is not None:
             words = {name: self._words(name, which.text) for name in TERM_FIELDS}

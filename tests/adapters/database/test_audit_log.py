@@ -336,6 +336,14 @@ def test_a_time_range_begins_inclusive_and_ends_exclusive(log: AuditLog) -> None
     assert ids(log, AuditFilter(since=events[3].time, until=events[1].time)) == []
 
 
+@pytest.mark.parametrize("written", ["192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:200/120"])
+def test_an_ipv4_address_is_found_as_ipv6_writes_it_too(log: AuditLog, written: str) -> None:
+    event = replace(login(), source_address="192.0.2.7")
+    log.append(event)
+    log.append(replace(login(1), source_address="198.51.100.7"))
+    assert ids(log, AuditFilter(source=ip_network(written))) == [event.id]
+
+
 def test_filters_given_together_all_have_to_fit(log: AuditLog) -> None:
     hers = issuance(EventKind.ISSUANCE_INTENDED, "G1")
     log.append(hers)
