@@ -163,7 +163,7 @@ def audit_export(since: datetime | None, until: datetime | None, settings_file: 
     """Write the sealed audit as JSON lines that can be verified without the database.
 
     The chain has no gaps, so an export holds everything between its first and its last event, and goes on to the
-    next checkpoint.
+    next checkpoint. What was archived is not in it: an archive is an export of its own.
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until")
@@ -299,9 +299,15 @@ def _ignored(witnesses: Sequence[CheckpointLines]) -> tuple[str, ...]:
 
 def _export(seals: SqlSeals, since: datetime | None, until: datetime | None) -> Iterator[str]:
     range_of = seals.positions_of(since, until)
+    archived = seals.newest_archived()
+    if range_of is None and archived is not None:
+        raise AuditUnavailable(f"no event of that time is here; positions 1 to {archived.last} are in archives")
     if range_of is None:
         raise AuditUnavailable("no event of that time has been sealed")
     first, last = range_of
+    if archived is not None and first == archived.last + 1:
+        # Nobody should take this for all of the time that was asked for.
+        click.echo(f"note: the export begins with position {first}: what was before is in archives", err=True)
     signed = seals.signed_position(last)
     last = last if signed is None else signed
     before = seals.point(first - 1) if first > 1 else BEGINNING

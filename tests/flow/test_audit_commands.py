@@ -257,6 +257,24 @@ def test_an_export_of_a_time_without_events_and_wrong_times_are_refused(node: No
     assert node.run("audit", "export", "--since", "yesterday").exit_code == 2
 
 
+def test_an_export_says_what_of_its_time_is_in_archives(node: Node) -> None:
+    node.log.append(login(24 * 60, "next-day"))
+    node.log.append(login(24 * 60 + 1, "next-day"))
+    node.seal()
+    archived = node.run("audit", "archive", "--before", "2026-11-24", "--to", str(node.folder))
+    assert archived.exit_code == 0, archived.stderr
+
+    gone = node.run("audit", "export", "--since", "2026-11-23", "--until", "2026-11-24")
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert gone.stderr == "broker: no event of that time is here; positions 1 to 6 are in archives\n"
+    for part in (("--since", "2026-11-23"), ()):
+        rest = node.run("audit", "export", *part)
+        assert rest.exit_code == 0
+        assert rest.stderr == "note: the export begins with position 7: what was before is in archives\n"
+        assert json.loads(rest.stdout.splitlines()[0])["position"] == 6
+    assert node.run("audit", "export", "--since", "2026-11-24T12:01:00Z").stderr == ""
+
+
 def test_an_export_over_a_seal_that_is_missing_says_so(node: Node) -> None:
     tamper(node.database, "DELETE FROM audit_seal WHERE position = 3")
     ended = node.run("audit", "export", "--since", "2026-11-23T12:03:00Z")
