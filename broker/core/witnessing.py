@@ -102,7 +102,9 @@ class Witnessing:
         """
         ports, now = self._ports, self._ports.clock()
         newest, kept = ports.seals.newest_checkpoint(), ports.progress.kept(ports.witness.place)
-        if newest is None or (kept is not None and kept.position >= newest.position):
+        # One that says it is ahead of the log is not believed: somebody put it there to have the bucket stand still, or
+        # the log is shorter than it was, which the object of that position will show.
+        if newest is None or (kept is not None and kept.position == newest.position):
             return None
         if not ports.claims.claim(_WORK, now, now + ports.every):
             return None
@@ -132,7 +134,7 @@ def check_kept(seals: Seals, progress: KeptCheckpoints, place: str, every: timed
         AuditUnavailable: no checkpoint came there for longer than two rounds though there are newer ones, or no answer.
     """
     newest, kept = seals.newest_checkpoint(), progress.kept(place)
-    if newest is None or (kept is not None and kept.position >= newest.position):
+    if newest is None or (kept is not None and kept.position == newest.position):
         return
     if kept is None:
         raise AuditUnavailable(f"no checkpoint has come to {place} yet; the newest is at position {newest.position}")

@@ -165,6 +165,23 @@ def test_what_fails_is_tried_again_after_a_minute_with_new_credentials_and_said_
     assert len(bench.outside.token_service.exchanged) == 4
 
 
+def test_whoever_writes_into_the_database_that_all_is_kept_does_not_make_the_bucket_stand_still() -> None:
+    bench = Bench()
+    bench.signed(7)
+    bench.worker.round()
+    newest = bench.signed(9)
+    bench.progress.note(WITNESS.place, Kept(10**9, bench.outside.clock()))
+    bench.pass_time(minutes=16)
+    assert bench.worker.round() == newest
+    assert bench.progress.kept(WITNESS.place) == Kept(9, bench.outside.clock())
+
+    bench.signed(11)
+    bench.progress.note(WITNESS.place, Kept(10**9, bench.outside.clock()))
+    bench.pass_time(minutes=40)
+    with pytest.raises(AuditUnavailable, match="it is at position 1000000000, the newest at 11"):
+        bench.check()
+
+
 def test_where_the_role_cannot_be_entered_the_refusal_is_recorded_and_it_is_tried_again() -> None:
     bench = Bench()
     bench.signed(7)
