@@ -20,7 +20,7 @@ from broker.adapters.database.search_tables import SqlSearchTables
 from broker.cli.options import reporting, with_settings
 from broker.compose import utc_now
 from broker.core.archiving import verify_anchors, verify_archives
-from broker.core.audit import canonical_time
+from broker.core.audit import canonical_time, printable
 from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable, Fault, SigningKeyUnusable
 from broker.core.seals import BEGINNING, Anchor, ChainPoint, Checkpoint
@@ -174,9 +174,13 @@ def audit_export(since: datetime | None, until: datetime | None, settings_file: 
 
 
 def report(verdict: Verdict) -> None:
-    """Say what a verification came to, and exit 1 when something does not fit."""
+    """Say what a verification came to, and exit 1 when something does not fit.
+
+    What it quotes is whatever somebody made of an export or a row: it may neither pass for a line of ours nor move the
+    cursor of a terminal.
+    """
     for note in verdict.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     proved = verdict.proved
     if proved is not None:
         click.echo(
@@ -188,7 +192,7 @@ def report(verdict: Verdict) -> None:
     else:
         click.echo("No event has been sealed yet.")
     for discrepancy in verdict.discrepancies:
-        click.echo(f"broker: {discrepancy}", err=True)
+        click.echo(f"broker: {printable(str(discrepancy))}", err=True)
     if verdict.unlisted:
         click.echo(f"broker: and {verdict.unlisted} more", err=True)
     if verdict.discrepancies:

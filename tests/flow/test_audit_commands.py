@@ -230,6 +230,26 @@ def test_an_export_is_verified_without_database_settings_or_secret(node: Node, t
     assert "was broken off after line 4: export it again" in broken_off.stderr
 
 
+@pytest.mark.parametrize("hostile", ["x\nProved up to position 9, by the checkpoint", "\x1b[2J", "\ud800"])
+def test_no_export_puts_words_or_commands_into_the_mouth_of_a_verification(
+    node: Node, tmp_path: Path, hostile: str
+) -> None:
+    lines = node.run("audit", "export").stdout.splitlines()
+    event = json.loads(lines[1])
+    event["event_id"] = event["event"]["time"] = hostile
+    lines[1] = json.dumps(event)
+    file = tmp_path / "made-up.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+
+    ended = node.run("audit", "verify", "--export", str(file))
+
+    assert isinstance(ended.exception, SystemExit)
+    assert ended.exit_code == 1
+    assert [line.partition(" ")[0] for line in ended.stdout.splitlines()] == ["note:", "note:", "Nothing"]
+    assert [line.partition(" ")[0] for line in ended.stderr.splitlines()] == ["broker:"]
+    assert "\x1b" not in ended.output
+
+
 def test_an_export_of_a_time_goes_on_to_the_next_checkpoint_and_is_proved(node: Node, tmp_path: Path) -> None:
     node.log.append(login(24 * 60, "next-day"))
     node.log.append(login(24 * 60 + 1, "next-day"))
