@@ -21,9 +21,9 @@ from sqlalchemy.exc import StatementError
 from broker.adapters.database import audit_search
 from broker.adapters.database.audit_log import SqlAuditLog
 from broker.adapters.database.engine import Database
-from broker.adapters.database.tables import audit_event, audit_term
+from broker.adapters.database.tables import audit_bucket, audit_event, audit_term
 from broker.core.audit import OUTCOMES, AuditEvent, EventKind, LiveSession
-from broker.core.audit_search import AuditCursor, AuditFilter, Outcome, TimeSpan
+from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage, Outcome, TimeSpan
 from broker.core.errors import AuditUnavailable
 from broker.core.ports import AuditLog
 from tests.adapters.database.events import NOON, any_character, any_text, issuance, login, moments
@@ -683,6 +683,22 @@ def test_an_event_is_found_by_each_bucket_that_its_policy_allows_and_by_no_other
         assert ids(log, AuditFilter(bucket=bucket)) == ["e" * 32]
     for bucket in ("corp-secret", "corp-hom", "corp-home/hana", ""):
         assert ids(log, AuditFilter(bucket=bucket)) == []
+
+
+def test_nobody_is_found_by_a_bucket_that_their_policy_does_not_name(sql_log: SqlAuditLog, database: Database) -> None:
+    events = [replace(login(minute), session_policy=POLICIES[0]) for minute in range(3)]
+    for event in events:
+        sql_log.append(event)
+    with database.writing(AuditUnavailable) as connection:
+        for event in events:
+            row = {"bucket": "corp-secret", "time": event.time, "event_id": event.id}
+            connection.execute(insert(audit_bucket), row)
+
+    page = sql_log.search(AuditFilter(bucket="corp-secret"), limit=2)
+    assert page.events == ()
+    assert page.older == AuditCursor(events[1].time, events[1].id)
+    assert sql_log.search(AuditFilter(bucket="corp-secret"), limit=2, older_than=page.older) == AuditPage((), None)
+    assert len(sql_log.search(AuditFilter(bucket="corp-home"), limit=9).events) == 3
 
 
 def test_neighbours_are_what_the_person_did_just_before_and_after_in_order(log: AuditLog) -> None:
