@@ -85,6 +85,7 @@ def audit_archive(
             key=key,
             signatures=PublicKeys([(str(settings.audit.checkpoint_key), key.public_pem())]),
             append=SqlAuditLog(database).append,
+            clock=utc_now,
             pause=lambda: time.sleep(_PAUSE_SECONDS),
         )
         with archives.alone():
@@ -95,7 +96,7 @@ def audit_archive(
             if cut is None:
                 _say_plan(cut, retained)
                 return
-            made = archive(ports, cut, _operator(), now)
+            made = archive(ports, cut, _operator())
     click.echo(f"Archived {_events(cut)}.")
     click.echo(f"They are in {folder / made.file}, SHA-256 {made.sha256}, signed by key {made.checkpoint.key_id}.")
     click.echo("Keep that file: `broker audit verify --archives FOLDER` names it if it is missing or changed.")

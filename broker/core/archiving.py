@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from broker.core.audit import AuditEvent, EventKind
 from broker.core.audit_export import ExportReader, export_lines, verify_export
 from broker.core.errors import AuditUnavailable
+from broker.core.ports import Clock
 from broker.core.seals import (
     BEGINNING,
     Anchor,
@@ -145,6 +146,7 @@ class ArchivingPorts:
     Attributes:
         key: signs the anchor.
         append: appends an event to the audit.
+        clock: for the event and the anchor.
         pause: called after each batch that was removed, so that others may write.
     """
 
@@ -153,6 +155,7 @@ class ArchivingPorts:
     key: CheckpointSigner
     signatures: SignatureCheck
     append: Callable[[AuditEvent], None]
+    clock: Clock
     pause: Callable[[], None]
 
 
@@ -175,7 +178,7 @@ def plan(log: ArchivedLog, before: datetime, now: datetime, streamed: int | None
     return log.cut(start, None if retained is None else retained.position), retained
 
 
-def archive(ports: ArchivingPorts, cut: Cut, operator: str, now: datetime) -> Anchor:
+def archive(ports: ArchivingPorts, cut: Cut, operator: str) -> Anchor:
     """Archive those events.
 
     Killed at any point, it can be run again: what was written without an anchor is written again, and what was
@@ -184,7 +187,6 @@ def archive(ports: ArchivingPorts, cut: Cut, operator: str, now: datetime) -> An
     Args:
         cut: from :func:`plan`, just now.
         operator: who asked for it, for the audit.
-        now: the moment.
 
     Raises:
         AuditUnavailable: a part did not do its part, or the events are not what was sealed; nothing was removed then,
@@ -203,7 +205,9 @@ def archive(ports: ArchivingPorts, cut: Cut, operator: str, now: datetime) -> An
         ports.folder.discard(cut.file)
         raise AuditUnavailable(f"nothing was archived: {problem}; run `broker audit verify`")
     ports.folder.publish(cut.file)
-    # 3. Say so in the audit, then in the anchor.
+    # 3. Say so in the audit, then in the anchor. By now, a large file has taken its time: an event that said when that
+    #    began would come late.
+    now = ports.clock()
     anchor = sign_anchor(Anchor(cut.start.position + 1, cut.checkpoint, cut.file, sha256, now), ports.key)
     what = f"positions {anchor.first} to {anchor.last}, in {anchor.file}, SHA-256 {sha256}"
     ports.append(AuditEvent(kind=EventKind.ADMIN_AUDIT_ARCHIVED, time=now, reason=f"{what}; by {operator}"))

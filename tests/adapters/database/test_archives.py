@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,7 @@ class Desk:
             key=KEY,
             signatures=KEYS,
             append=SqlAuditLog(self.database).append,
+            clock=lambda: TOMORROW,
             pause=self.pause,
         )
 
@@ -85,7 +86,7 @@ class Desk:
     def archive(self, minutes: int) -> Anchor:
         """Events before so many minutes after noon."""
         finish_removal(self.ports)
-        return archive(self.ports, self.cut(minutes), "root on node", TOMORROW)
+        return archive(self.ports, self.cut(minutes), "root on node")
 
     def events(self) -> Sequence[AuditEvent]:
         return SqlAuditLog(self.database).search(AuditFilter(), limit=10_000).events
@@ -165,6 +166,19 @@ def test_what_was_archived_by_whom_is_an_event_of_the_log(desk: Desk) -> None:
     assert newest.reason == f"positions 1 to 10, in {anchor.file}, SHA-256 {anchor.sha256}; by root on node"
     desk.seal()
     assert verdict_on(desk.database).discrepancies == ()
+
+
+def test_the_event_of_an_archive_says_when_its_file_was_there(desk: Desk) -> None:
+    desk.write(*logins(10))
+    cut = desk.cut(60)
+
+    def clock() -> datetime:
+        return TOMORROW + timedelta(hours=1) if (desk.folder / cut.file).exists() else TOMORROW
+
+    anchor = archive(replace(desk.ports, clock=clock), cut, "root on node")
+
+    [said] = [one for one in desk.events() if one.kind is EventKind.ADMIN_AUDIT_ARCHIVED]
+    assert (said.time, anchor.time) == (clock(), clock()) == (TOMORROW + timedelta(hours=1),) * 2
 
 
 def test_further_archives_go_on_where_the_last_ended_and_the_chain_has_one_end(desk: Desk) -> None:
@@ -314,7 +328,7 @@ def test_of_two_archives_at_once_one_is_refused_and_removes_nothing(desk: Desk, 
             desk.ports.log.record(Anchor(1, cut.checkpoint, file, "f" * 64, TOMORROW), cut.start)
 
     with pytest.raises(AuditUnavailable, match="another archive was made meanwhile"):
-        archive(replace(desk.ports, folder=Overtaken(elsewhere)), cut, "root on node", TOMORROW)
+        archive(replace(desk.ports, folder=Overtaken(elsewhere)), cut, "root on node")
     assert desk.count("audit_archive") == 1
     assert desk.count("audit_event") == 11
     with (
@@ -398,7 +412,7 @@ def test_however_often_it_is_killed_every_event_is_in_the_database_or_in_an_arch
             finish_removal(desk.ports)
             cut, _ = plan(desk.ports.log, NOON + timedelta(minutes=minutes), TOMORROW, None)
             if cut is not None:
-                archive(desk.ports, cut, "root on node", TOMORROW)
+                archive(desk.ports, cut, "root on node")
 
     killed = 0
     for _ in range(25):
