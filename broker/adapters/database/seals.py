@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
     text,
     union_all,
@@ -57,6 +58,9 @@ _CHECKPOINT: Final = audit_checkpoint.c
 _ARCHIVE: Final = audit_archive.c
 _EVENT: Final = audit_event.c
 _QUEUE: Final = seal_queue.c
+# An event whose time nobody can read (PostgreSQL knows ``infinity``, SQLite takes any word) is not the broker's, and
+# must not keep all others from their seal; a verification says that it is there.
+_QUEUED: Final = _QUEUE.time.between(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _RECORD: Final = tuple(field.name for field in fields(AuditEvent))
 _APPEND_ALL: Final = text(
     "INSERT INTO audit_seal (position, event_id, event_hash, chain_hash)"
@@ -88,6 +92,7 @@ class SqlSeals:
             rows = connection.execute(
                 select(_QUEUE.time, _QUEUE.id, _EVENT.hash)
                 .join(audit_event, _EVENT.id == _QUEUE.id)
+                .where(_QUEUED)
                 .order_by(_QUEUE.time, _QUEUE.id)
                 .limit(limit)
             ).all()
@@ -145,7 +150,7 @@ class SqlSeals:
             AuditUnavailable: no answer.
         """
         with self._database.reading(AuditUnavailable) as connection:
-            return connection.scalar(select(_QUEUE.time).order_by(_QUEUE.time, _QUEUE.id).limit(1))
+            return connection.scalar(select(_QUEUE.time).where(_QUEUED).order_by(_QUEUE.time, _QUEUE.id).limit(1))
 
     def anchors(self) -> tuple[Anchor, ...]:
         """What stays of the events that were archived, in their order.
@@ -255,7 +260,11 @@ class SqlSeals:
         # Each is one statement, and so one moment: an event that is being sealed is either queued or sealed.
         questions: tuple[tuple[Select[Any], bool, bool], ...] = (
             (events.where(~sealed, ~queued).order_by(_EVENT.time, _EVENT.id), False, True),
-            (queue.where(present, _QUEUE.time < waiting_since).order_by(_QUEUE.time, _QUEUE.id), True, True),
+            (
+                queue.where(present, or_(_QUEUE.time < waiting_since, ~_QUEUED)).order_by(_QUEUE.time, _QUEUE.id),
+                True,
+                True,
+            ),
             (queue.where(~present).order_by(_QUEUE.time, _QUEUE.id), True, False),
         )
         for statement, is_queued, is_present in questions:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from broker.adapters.database.audit_log import SqlAuditLog
-from broker.adapters.database.engine import Database
+from broker.adapters.database.engine import Database, is_unreadable
 from broker.adapters.database.seals import SqlSeals
 from broker.core.audit import AuditEvent, EventKind, canonical_json
 from broker.core.audit_export import export_lines
@@ -259,6 +259,35 @@ def test_a_checkpoint_that_cannot_be_read_any_more_is_named(
     [found] = verdict_on(database).discrepancies
     assert (found.kind, found.position) == (DiscrepancyKind.FORGED, 6)
     assert "it cannot be read" in str(found)
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "times"),
+    [
+        ("sqlite_url", ("'soon'", "X'ff'", "9223372036854775807")),
+        ("postgresql_url", ("'infinity'",)),
+        ("postgresql_url", ("'-infinity'", "'0044-03-15 BC'")),
+    ],
+)
+def test_an_event_with_a_time_that_is_none_keeps_no_other_from_its_seal(
+    url: str, times: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    database = Database(request.getfixturevalue(url))
+    nine_sealed(database)
+    # Anybody who may append can do that; the triggers are there.
+    for number, moment in enumerate(times):
+        with database.writing(AuditUnavailable) as connection:
+            row = f"('login.succeeded', {moment}, 'made-up-{number}', 'x')"
+            connection.execute(text(f"INSERT INTO audit_event (kind, time, id, hash) VALUES {row}"))
+    SqlAuditLog(database).append(login(60))
+    seals = SqlSeals(database)
+    assert seals.oldest_waiting() == NOON + timedelta(minutes=60)
+    assert seals.seal(sign, limit=10) == 1
+    assert seals.oldest_waiting() is None
+    with pytest.raises(AuditUnavailable) as raised:
+        verdict_on(database)
+    assert is_unreadable(raised.value)
     database.dispose()
 
 
