@@ -139,6 +139,7 @@ class Desk:
             key=KEY,
             signatures=SameKey(),
             append=audit.append,
+            clock=lambda: TOMORROW,
             pause=pauses.pause,
         )
 
@@ -156,7 +157,7 @@ class Desk:
         """Events before so many minutes after noon."""
         cut, _ = self.plan(minutes)
         assert cut is not None
-        return archive(self.ports, cut, "root on node", TOMORROW)
+        return archive(self.ports, cut, "root on node")
 
     def positions(self) -> list[int]:
         return [one.position for one in self.log.events]

@@ -22,6 +22,7 @@ from broker.core.verification import (
     in_order,
     name_hidden,
     name_silent_witness,
+    name_unreadable,
     name_unsealed,
     verify,
 )
@@ -253,6 +254,14 @@ def test_a_file_without_any_checkpoint_of_a_log_that_has_some_is_named() -> None
     [silent] = found.listed
     assert (silent.kind, silent.position, silent.event_id) == (DiscrepancyKind.WITNESS_MISSING, None, None)
     assert str(silent).startswith("/var/log/checkpoints is not there or holds no checkpoint: nothing outside")
+
+
+def test_rows_that_cannot_be_read_are_said_to_be_changed_and_the_rest_not_to_be_looked_at() -> None:
+    found = Discrepancies()
+    name_unreadable(found, "a row of audit_seal cannot be read")
+    assert [(one.kind, str(one)) for one in found.listed] == [
+        (DiscrepancyKind.CHANGED, "a row of audit_seal cannot be read; what else is there was not looked at")
+    ]
 
 
 def test_what_was_found_beside_the_log_comes_after_what_is_wrong_with_it_and_proves_no_less() -> None:
