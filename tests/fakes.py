@@ -269,6 +269,7 @@ class MemoryAuditLog:
     events: list[AuditEvent] = field(default_factory=list)
     down: bool = False
     archived: bool = False
+    forged_hashes: dict[str, str] = field(default_factory=dict)
 
     def append(self, event: AuditEvent) -> None:
         self.check()
@@ -356,6 +357,10 @@ class MemoryAuditLog:
     def without_outcome(self, events: Sequence[AuditEvent]) -> frozenset[str]:
         self.check()
         return frozenset(event.id for event in self._open_intents() if event in events)
+
+    def hashes(self, events: Sequence[AuditEvent]) -> Mapping[str, str]:
+        self.check()
+        return {event.id: self.forged_hashes.get(event.id, event.hash) for event in events}
 
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         self.check()

@@ -294,6 +294,13 @@ class AuditLog(Protocol):
             AuditUnavailable: no answer.
         """
 
+    def hashes(self, events: Sequence[AuditEvent]) -> Mapping[str, str]:
+        """The hash that is kept with each, by the event's id: where it is another than the event's, it was changed.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         """Intents without an outcome whose session would have been over by then, had it begun with the intent.
 

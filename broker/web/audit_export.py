@@ -24,7 +24,10 @@ from broker.web.visit import visit
 blueprint = Blueprint("audit_export", __name__)
 
 _EVENTS_AT_ONCE: Final = 1_000
-_COLUMNS: Final = (*(field.name for field in fields(AuditEvent)), "hash")
+_FIELDS: Final = tuple(field.name for field in fields(AuditEvent))
+# An event, and the hash that is kept with it: a changed event is exported as one that does not fit its hash.
+_Kept = tuple[AuditEvent, str]
+_LineOf = Callable[[AuditEvent, str], str]
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"); a quote before it makes it text.
 # Where the comma is the decimal sign, Excel separates cells at semicolons: then our quotation marks stand inside of
@@ -45,12 +48,12 @@ def as_csv() -> WerkzeugResponse:
         FilterMalformed: a filter makes no sense.
         Unavailable: the directory or the audit did not answer.
     """
-    return _export("csv", "text/csv; charset=utf-8", "\ufeff" + _csv_line(_COLUMNS), _as_csv_line)
+    return _export("csv", "text/csv; charset=utf-8", "\ufeff" + _csv_line([*_FIELDS, "hash"]), _as_csv_line)
 
 
 @blueprint.get("/admin/audit.jsonl")
 def as_json_lines() -> WerkzeugResponse:
-    """One JSON object a line, with the names and values that the event's hash is made of, and the hash.
+    """One JSON object a line, with the names and values that the event's hash is made of, and the hash that is kept.
 
     Raises:
         AdministratorsOnly: the person is neither administrator nor auditor; recorded.
@@ -60,7 +63,7 @@ def as_json_lines() -> WerkzeugResponse:
     return _export("jsonl", "application/jsonl; charset=utf-8", "", _as_json_line)
 
 
-def _export(form: str, content_type: str, head: str, line_of: Callable[[AuditEvent], str]) -> WerkzeugResponse:
+def _export(form: str, content_type: str, head: str, line_of: _LineOf) -> WerkzeugResponse:
     access.audit_reader()
     search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
     if search.faults:
@@ -81,20 +84,20 @@ def _export(form: str, content_type: str, head: str, line_of: Callable[[AuditEve
     return response
 
 
-def _events(which: AuditFilter) -> Iterator[AuditEvent]:
+def _events(which: AuditFilter) -> Iterator[_Kept]:
     audit = current_portal().audit
     cursor: AuditCursor | None = None
     while True:
         page = audit.search(which, limit=_EVENTS_AT_ONCE, older_than=cursor, look_through=FURTHER_LOOK)
-        yield from page.events
+        hashes = audit.hashes(page.events)
+        # One that was archived between the two questions was whole when it was.
+        yield from ((event, hashes.get(event.id) or event.hash) for event in page.events)
         cursor = page.older
         if cursor is None:
             return
 
 
-def _lines(
-    form: str, head: str, first: AuditEvent | None, rest: Iterator[AuditEvent], line_of: Callable[[AuditEvent], str]
-) -> Iterator[bytes]:
+def _lines(form: str, head: str, first: _Kept | None, rest: Iterator[_Kept], line_of: _LineOf) -> Iterator[bytes]:
     """The file in pieces, and a note in the audit of how far it came, before its last piece is sent.
 
     An audit that fails half way ends the connection without the mark of an end, so that no client takes a part for the
@@ -104,10 +107,10 @@ def _lines(
     try:
         piece = [head] if head else []
         if first is not None:
-            number, piece = 1, [*piece, line_of(first)]
-        for event in rest:
+            number, piece = 1, [*piece, line_of(*first)]
+        for one in rest:
             number += 1
-            piece.append(line_of(event))
+            piece.append(line_of(*one))
             if len(piece) >= _EVENTS_AT_ONCE:
                 yield "".join(piece).encode()
                 piece = []
@@ -132,13 +135,13 @@ def _filters(search: Search) -> str:
     return "filters: " + (", ".join(named) or "none")
 
 
-def _as_json_line(event: AuditEvent) -> str:
-    record = event_record({field.name: getattr(event, field.name) for field in fields(event)})
-    return canonical_json({**record, "hash": event.hash}) + "\n"
+def _as_json_line(event: AuditEvent, kept_hash: str) -> str:
+    record = event_record({name: getattr(event, name) for name in _FIELDS})
+    return canonical_json({**record, "hash": kept_hash}) + "\n"
 
 
-def _as_csv_line(event: AuditEvent) -> str:
-    return _csv_line([_cell(getattr(event, name)) for name in _COLUMNS])
+def _as_csv_line(event: AuditEvent, kept_hash: str) -> str:
+    return _csv_line([*(_cell(getattr(event, name)) for name in _FIELDS), _cell(kept_hash)])
 
 
 def _cell(value: object) -> str:

@@ -53,19 +53,21 @@ def audit() -> WerkzeugResponse:
     search = read_search(request.args, current_portal().derived_key(CURSOR_KEY))
     page, bars, archived_before = AuditPage(events=(), older=None), None, None
     unknown: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
     if not search.faults:
         look_through = FURTHER_LOOK if search.further else FIRST_LOOK
         page = portal.audit.search(
             search.which, limit=EVENTS_ON_A_PAGE, older_than=search.older, look_through=look_through
         )
         unknown = portal.audit.without_outcome(page.events)
+        changed = _changed(page.events, portal.audit.hashes(page.events))
         bars = chart(search, page)
         archived_before = _archived_before(search.which, page)
     rendered = render_template(
         "audit.html",
         search=search,
         longest_filter=LONGEST_FILTER,
-        rows=[row_of(event, unknown=event.id in unknown) for event in page.events],
+        rows=[row_of(event, unknown=event.id in unknown, changed=event.id in changed) for event in page.events],
         bars=bars,
         counted=overall([bar.count for bar in bars]) if bars else None,
         looked_back_to=page.looked_back_to,
@@ -93,14 +95,20 @@ def audit_event(event_id: str) -> str:
     if event is None:
         raise PageNotFound
     together = _of_the_same_grant(event)
+    hashes = current_portal().audit.hashes([event])
     return render_template(
         "audit_event.html",
-        row=row_of(event),
+        row=row_of(event, changed=bool(_changed([event], hashes))),
+        kept_hash=hashes.get(event.id),
         words=policy_words(event.session_policy) if event.session_policy else (),
         together=[row_of(one) for one in together],
         unknown_until=_unknown_until(together),
         neighbours=[row_of(one) for one in _neighbours(event)],
     )
+
+
+def _changed(events: Sequence[AuditEvent], hashes: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(event.id for event in events if hashes.get(event.id, event.hash) != event.hash)
 
 
 def _archived_before(which: AuditFilter, page: AuditPage) -> datetime | None:

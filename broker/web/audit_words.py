@@ -110,6 +110,7 @@ class Row:
         outcome: ``good``, ``bad`` or ``neutral``.
         details: label, text, and whether the text keeps its line ends, for every field that applies.
         unknown: whether it is an intent whose outcome is not known.
+        changed: whether it does not fit the hash that is kept with it.
     """
 
     event: AuditEvent
@@ -117,14 +118,16 @@ class Row:
     outcome: str
     details: tuple[tuple[str, str, bool], ...]
     unknown: bool = False
+    changed: bool = False
 
 
-def row_of(event: AuditEvent, *, unknown: bool = False) -> Row:
+def row_of(event: AuditEvent, *, unknown: bool = False, changed: bool = False) -> Row:
     """The event with its words.
 
     Args:
         event: the event.
         unknown: whether it is an intent whose outcome is not known.
+        changed: whether it does not fit the hash that is kept with it.
     """
     details = []
     for one in fields(event):
@@ -134,7 +137,7 @@ def row_of(event: AuditEvent, *, unknown: bool = False) -> Row:
             details.append((str(FIELD_LABELS[one.name]), text, keeps_lines))
     appearance = next((look for outcome, look in _APPEARANCE.items() if event.kind in outcome.kinds), "neutral")
     label = str(KIND_LABELS[event.kind])
-    return Row(event=event, label=label, outcome=appearance, details=tuple(details), unknown=unknown)
+    return Row(event=event, label=label, outcome=appearance, details=tuple(details), unknown=unknown, changed=changed)
 
 
 def _detail(name: str, value: object) -> tuple[str, bool]:

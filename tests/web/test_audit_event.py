@@ -51,6 +51,24 @@ def test_an_event_shows_every_field_and_its_own_hash(ada: Browser, world: World)
         assert f"<code>{value}</code>" in fields
 
 
+def test_an_event_that_does_not_fit_the_hash_kept_with_it_is_said_to_be_changed(ada: Browser, world: World) -> None:
+    event = issued(world)
+    whole = [ada.get(path).text for path in ("/admin/audit", f"/admin/audit/{event.id}")]
+    world.audit.forged_hashes[event.id] = "f" * 64
+
+    listed, page = (ada.get(path).text for path in ("/admin/audit", f"/admin/audit/{event.id}"))
+
+    assert not any("changed afterwards" in text.casefold() for text in whole)
+    assert listed.count("Changed afterwards") == 1
+    row = listed.index(f"/admin/audit/{event.id}")
+    assert "Changed afterwards" in listed[row : row + 1000]
+    assert "This event was changed afterwards" in page
+    assert '<code translate="no">broker audit verify</code>' in page
+    fields = section(page, "All fields")
+    assert f"<code>{event.hash}</code>" in fields
+    assert f"<code>{'f' * 64}</code>" in fields
+
+
 def test_the_list_leads_to_each_event(ada: Browser, world: World) -> None:
     event = issued(world)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -245,6 +245,16 @@ class SqlAuditLog:
         found = select(open_grant.c.intent_id).where(open_grant.c.grant_id.in_(grants))
         with self._database.reading(AuditUnavailable) as connection:
             return frozenset(connection.execute(found).scalars())
+
+    def hashes(self, events: Sequence[AuditEvent]) -> Mapping[str, str]:
+        """The hash that is kept with each, by the event's id; none of one that was archived meanwhile.
+
+        Raises:
+            AuditUnavailable: no answer.
+        """
+        kept = select(audit_event.c.id, audit_event.c.hash).where(audit_event.c.id.in_([event.id for event in events]))
+        with self._database.reading(AuditUnavailable) as connection:
+            return {row.id: row.hash for row in connection.execute(kept)}
 
     def unsettled_intents(self, over_by: datetime, *, limit: int) -> Sequence[AuditEvent]:
         """Intents without an outcome whose session would have been over by then, the earliest first.

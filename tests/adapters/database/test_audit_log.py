@@ -27,6 +27,7 @@ from broker.core.audit_search import AuditCursor, AuditFilter, AuditPage, Outcom
 from broker.core.errors import AuditUnavailable
 from broker.core.ports import AuditLog
 from tests.adapters.database.events import NOON, any_character, any_text, issuance, login, moments
+from tests.adapters.database.tampering import tamper
 from tests.fakes import MemoryAuditLog
 
 # One database for all examples of a property: events are never removed, so the model they are compared with keeps
@@ -581,6 +582,19 @@ def test_unknown_and_expired_are_outcomes_to_search_for(log: AuditLog) -> None:
     assert log.without_outcome(outcomes) == frozenset()
     [counted] = log.count(unknown, [TimeSpan(NOON, NOON + timedelta(hours=1))])
     assert (counted.events, counted.exact) == (2, True)
+
+
+def test_the_hash_that_was_kept_with_an_event_stays_whatever_became_of_the_event(database: Database) -> None:
+    log = SqlAuditLog(database)
+    whole, changed = replace(login(1), reason="signed in"), login(2)
+    for event in (whole, changed):
+        log.append(event)
+    tamper(database, "UPDATE audit_event SET reason = 'nothing happened' WHERE reason IS NULL")
+    read = log.search(AuditFilter(), limit=9).events
+
+    assert log.hashes(read) == {whole.id: whole.hash, changed.id: changed.hash}
+    assert [event.hash == log.hashes(read)[event.id] for event in read] == [False, True]
+    assert log.hashes([login(3)]) == log.hashes([]) == {}
 
 
 def test_a_grant_without_an_outcome_is_perhaps_live_until_nothing_of_it_can_be(log: AuditLog) -> None:
