@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from gunicorn.config import Config
 
+from broker.web.audit_query import LONGEST_FILTER
 from tests.deploy.echo_server import SLOW_SECONDS
 from tests.deploy.processes import DEPLOY, Running, echo_server
 
@@ -81,10 +83,15 @@ def test_a_header_with_an_underscore_cannot_pass_for_another(server: Running) ->
     assert b"203.0.113.9" not in answer
 
 
+def test_a_search_with_three_long_japanese_filters_fits_into_a_request(server: Running) -> None:
+    filters = urlencode(dict.fromkeys(("person", "text", "entitlement"), "部" * LONGEST_FILTER))
+    assert status_of(server, f"GET /admin/audit?{filters} HTTP/1.1\r\nHost: x\r\n\r\n".encode()) == 200
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"GET /" + b"a" * 4100 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 8200 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(70)) + b"\r\n",
         b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
