@@ -268,6 +268,7 @@ class Entitlement:
         max_duration: the longest the person may choose.
         tags: session tags by key.
         second_factor: whether it is only given to who has proved a second factor recently.
+        tag_keys_beside: keys of the session tags of other entitlements of the same role.
     """
 
     id: str
@@ -282,6 +283,7 @@ class Entitlement:
     tags: Mapping[str, Template] = field(default_factory=dict, hash=False)
     transitive_tags: tuple[str, ...] = ()
     second_factor: bool = False
+    tag_keys_beside: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         match = _ROLE_ARN.fullmatch(self.role_arn)
@@ -295,6 +297,11 @@ class Entitlement:
     def role_name(self) -> str:
         """The role's name, without its path."""
         return self.role_arn.rsplit("/", 1)[1]
+
+    @property
+    def role_tag_keys(self) -> frozenset[str]:
+        """The keys that the role's one trust policy has to let through: those of every entitlement of the role."""
+        return self.tag_keys_beside.union(self.tags)
 
     def matching_groups(self, principal: Principal) -> tuple[DirectoryGroup, ...]:
         """The groups through which that person holds the entitlement; empty when they do not."""

@@ -11,8 +11,8 @@ import difflib
 import hashlib
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -267,7 +267,7 @@ class _Reader:
             self._fault("entitlement", "the file holds no entitlement; write at least one [[entitlement]]")
         return (
             tuple(account for account in accounts.values() if account),
-            tuple(item for item in parsed if item),
+            _knowing_tags_of_role([item for item in parsed if item]),
         )
 
     def _account(self, key: str, table: Mapping[str, Any]) -> Account | None:
@@ -647,6 +647,18 @@ class _Reader:
             f'it is missing: write a list, {key} = ["…"]' if value is None else "write a list of texts",
         )
         return ()
+
+
+def _knowing_tags_of_role(parsed: Sequence[ParsedEntitlement]) -> tuple[ParsedEntitlement, ...]:
+    """Each with the tag keys of the other entitlements of its role: the trust policy that they share names them all."""
+    keys: defaultdict[str, set[str]] = defaultdict(set)
+    for item in parsed:
+        keys[item.entitlement.role_arn].update(item.entitlement.tags)
+
+    def knowing(entitlement: Entitlement) -> Entitlement:
+        return replace(entitlement, tag_keys_beside=frozenset(keys[entitlement.role_arn].difference(entitlement.tags)))
+
+    return tuple(replace(item, entitlement=knowing(item.entitlement)) for item in parsed)
 
 
 def _meant(wrong: str, known: Iterable[str]) -> str:

@@ -486,7 +486,7 @@ class ExchangeAsked:
         role_arn: the role to enter.
         saml_provider_arn: the SAML provider that was to vouch for the assertion.
         region: whose STS refused.
-        tag_keys: of the session tags.
+        tag_keys: of the session tags of every entitlement of the role, whose trust policy has to name them all.
         clock_ahead: how far our clock is ahead of STS's, where it is too far to be let pass; None where it is not.
         of_own_role: whether the role is one of the broker's own, whose keys and metadata are others than people's.
     """

@@ -297,6 +297,15 @@ def test_tag_keys_that_differ_in_case_alone_are_one_key_to_aws() -> None:
     assert len(faults(home(tags='{ Team = "a", team = "b" }'))) == 2
 
 
+def test_an_entitlement_knows_the_tag_keys_of_the_others_of_its_role() -> None:
+    team = HOME.replace('"home"', '"team"') + 'tags = { Department = "{department}", Team = "{team}" }\n'
+    elsewhere = HOME.replace('"home"', '"reports"').replace("StaffFiles", "Reports") + 'tags = { Town = "{town}" }\n'
+    tagged = HOME + 'tags = { Broker = "yes", Department = "{department}" }\n'
+    found = [read.entitlement for read in parsed(ACCOUNT + tagged + team + elsewhere).entitlements]
+    assert [sorted(item.tag_keys_beside) for item in found] == [["Team"], ["Broker"], []]
+    assert [sorted(item.role_tag_keys) for item in found] == [["Broker", "Department", "Team"]] * 2 + [["Town"]]
+
+
 def test_there_are_at_most_fifty_tags() -> None:
     fifty = ", ".join(f'k{number} = "x"' for number in range(50))
     assert len(one(home(tags=f"{{ {fifty} }}")).tags) == 50

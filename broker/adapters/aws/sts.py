@@ -178,7 +178,7 @@ class StsTokenService:
             role_arn=tries.grant.role_arn,
             saml_provider_arn=tries.grant.saml_provider_arn,
             region=tries.region,
-            tag_keys=tuple(tries.grant.tags),
+            tag_keys=tuple(sorted(tries.grant.entitlement.role_tag_keys)),
             clock_ahead=self._skew.too_far(),
             of_own_role=tries.grant.use is Use.ERRAND,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import botocore.session
@@ -206,6 +207,14 @@ def test_every_code_of_sts_has_its_own_error(
     assert caught.value.__context__ is None
     assert ASSERTION.response.reveal() not in shown(caught.value)
     assert len(server.asked) == 1
+
+
+def test_a_role_that_does_not_trust_is_told_the_tag_keys_of_all_its_entitlements(server: AnsweringServer) -> None:
+    server.answer(403, sts_refusal("AccessDenied", "Not authorized to perform sts:AssumeRoleWithSAML"))
+    shared = grant(replace(entitlement(), tag_keys_beside=frozenset({"CostCentre"})))
+    with pytest.raises(RoleNotTrusting) as caught:
+        impatient_sts(server.url).assume_role_with_saml(shared, ASSERTION, policy_for(shared))
+    assert '"aws:TagKeys": ["CostCentre", "Department"]' in str(caught.value)
 
 
 def test_a_refusal_of_an_errand_names_the_metadata_of_the_own_roles(server: AnsweringServer) -> None:
