@@ -168,7 +168,8 @@ def _what_to_tell(report: RolloverReport) -> Iterator[Finding]:
             accepted = f"{name} accepted the signature of the active key, last on {_minute(provider.accepted_at)}"
             yield Finding(FindingState.OK, _KEYS, accepted)
         if provider.confirmed_at is None:
-            advice = f"`{report.metadata_command}`, `{provider.command}`, then `{report.next_command}`"
+            there = f" (where it is there already: `{provider.command_if_there}`)" if provider.command_if_there else ""
+            advice = f"`{report.metadata_command}`, `{provider.command}`{there}, then `{report.next_command}`"
             yield _warned(f"nobody confirmed that {name} has the present metadata", advice)
         else:
             confirmed = f"{provider.confirmed_at:%Y-%m-%d}"

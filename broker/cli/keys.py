@@ -17,7 +17,7 @@ from broker.cli.options import reporting, with_settings
 from broker.compose import accounts, own_accounts, own_signing_keys, signing_keys, utc_now
 from broker.core.entitlements import Account
 from broker.core.errors import EntitlementsInvalid, Fault, SigningKeyUnusable
-from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport, console_steps
+from broker.core.key_rollover import KeyRecord, KeyState, ProviderState, RolloverReport
 from broker.core.operator_commands import OWN_ROLES_OPTION, metadata_command
 from broker.errands import about_own_keys
 from broker.settings import Settings, load_settings, settings_path
@@ -329,7 +329,15 @@ def _echo_what_to_tell(providers: Iterable[ProviderState], option: str) -> None:
     click.echo(f"\nGive AWS the metadata. Write it to a file:\n  {metadata_command(option)}")
     for provider in providers:
         click.echo(f"\n{_name(provider.account)}, as an administrator of that account:\n  {provider.command}")
-        click.echo(f"or in the console: {console_steps(provider.account)}")
+        click.echo(f"or in the console: {provider.console_steps}")
+        if provider.command_if_there:
+            made = f"Where the provider is there already, made by deploy/{_template(option)} for instance"
+            click.echo(f"{made}:\n  {provider.command_if_there}")
+
+
+def _template(option: str) -> str:
+    """What makes the SAML provider together with the roles."""
+    return "aws-revoker.yaml" if option else "aws.yaml"
 
 
 def _echo_next(command: str) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from broker.core.operator_commands import OWN_ROLES_OPTION, iam_command, metadata_command
+from broker.core.operator_commands import OWN_ROLES_OPTION, create_provider_command, iam_command, metadata_command
 from broker.core.partitions import PARTITIONS
 from broker.core.trust_policy import trust_statements_json
 
@@ -568,11 +568,11 @@ class SamlProviderMissing(TokenServiceRefused):
     def remedy(self, asked: ExchangeAsked) -> str:
         """Make the provider, or name the right one."""
         name = asked.saml_provider_arn.rpartition("/")[2]
-        command = f"aws iam create-saml-provider --name {name} --saml-metadata-document file://metadata.xml"
+        command = create_provider_command(asked.saml_provider_arn, asked.region)
         place = "own_roles in the settings" if asked.of_own_role else "the account in the entitlements file"
         return (
             f"Account {asked.account} has no SAML provider {name}: make it with this broker's metadata"
-            f" (`{asked.metadata_command}`, `{asked.in_iam(command)}`), or correct saml_provider of {place}."
+            f" (`{asked.metadata_command}`, `{command}`), or correct saml_provider of {place}."
         )
 
 

@@ -60,7 +60,13 @@ def _with_answers(
     accepted_at = None if shared else _accepted_at(provider, since, audit, errands=errands)
     if refused_at is not None and accepted_at is not None and accepted_at > refused_at:
         refused_at = None
-    return replace(provider, refused_at=refused_at, accepted_at=None if refused_at else accepted_at)
+    return replace(
+        provider,
+        refused_at=refused_at,
+        accepted_at=None if refused_at else accepted_at,
+        # A provider that is not there is refused in other words.
+        may_be_missing=provider.may_be_missing and refused_at is None and accepted_at is None,
+    )
 
 
 def _accepted_at(provider: ProviderState, since: datetime, audit: AuditLog, *, errands: bool) -> datetime | None:

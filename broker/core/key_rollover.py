@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from broker.core.entitlements import Account
-from broker.core.operator_commands import iam_command, metadata_command
+from broker.core.operator_commands import create_provider_command, iam_command, metadata_command
 
 WARN_BEFORE: Final = timedelta(days=30)
 """A certificate that ends this soon is warned about: time enough for a rollover over many accounts."""
@@ -105,12 +105,14 @@ class ProviderState:
         confirmed_at: when the operator confirmed that it holds the present metadata; None: it has to be given it.
         refused_at: when STS last refused the signature of the active key, nobody having been let in through it since.
         accepted_at: when STS last let somebody in through it with the active key; None when that is not known.
+        may_be_missing: nothing tells that it is there at all: nobody ever confirmed that it was given any metadata.
     """
 
     account: Account
     confirmed_at: datetime | None
     refused_at: datetime | None = None
     accepted_at: datetime | None = None
+    may_be_missing: bool = False
 
     @property
     def must_be_told(self) -> bool:
@@ -119,8 +121,25 @@ class ProviderState:
 
     @property
     def command(self) -> str:
-        """What gives it the present metadata."""
+        """What gives it the present metadata; where it may be missing, what makes it with that."""
+        if self.may_be_missing:
+            return create_provider_command(self.account.saml_provider_arn, self.account.region)
         return update_command(self.account)
+
+    @property
+    def command_if_there(self) -> str | None:
+        """What gives it the present metadata where it was made all the same; None when it is known to be there."""
+        return update_command(self.account) if self.may_be_missing else None
+
+    @property
+    def console_steps(self) -> str:
+        """What :attr:`command` does, in the console and in English."""
+        name = provider_name(self.account)
+        steps = f"Add provider, SAML, name {name}" if self.may_be_missing else f"{name}, Replace metadata"
+        return (
+            f"https://{self.account.partition.console_host}/iam/ in account {self.account.id}: Identity providers,"
+            f" {steps}, choose metadata.xml"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +226,9 @@ def provider_states(
     for account in accounts:
         said = confirmed.get(account.saml_provider_arn)
         holds_it = said is not None and said.metadata_sha256 == metadata_sha256
+        state = ProviderState(account, said.at if said and holds_it else None, may_be_missing=said is None)
         # Two accounts of the file may be one in AWS, under two names or for two regions.
-        states.setdefault(account.saml_provider_arn, ProviderState(account, said.at if said and holds_it else None))
+        states.setdefault(account.saml_provider_arn, state)
     return tuple(states.values())
 
 
@@ -224,11 +244,3 @@ def update_command(account: Account) -> str:
         f" --saml-provider-arn {account.saml_provider_arn}"
     )
     return iam_command(command, account.partition.name, account.region)
-
-
-def console_steps(account: Account) -> str:
-    """The same in the console, in English."""
-    return (
-        f"https://{account.partition.console_host}/iam/ in account {account.id}: Identity providers,"
-        f" {provider_name(account)}, Replace metadata, choose metadata.xml"
-    )

@@ -29,3 +29,15 @@ def iam_command(command: str, partition: str, region: str) -> str:
         region: any of that partition.
     """
     return command if partition == "aws" else f"{command} --region {region}"
+
+
+def create_provider_command(saml_provider_arn: str, region: str) -> str:
+    """The command that makes a SAML provider with the present metadata (IAM CreateSAMLProvider).
+
+    Args:
+        saml_provider_arn: what it will have.
+        region: as for :func:`iam_command`.
+    """
+    name = saml_provider_arn.rpartition("/")[2]
+    command = f"aws iam create-saml-provider --name {name} --saml-metadata-document file://metadata.xml"
+    return iam_command(command, saml_provider_arn.split(":")[1], region)

@@ -75,6 +75,15 @@ def test_what_was_answered_last_since_the_key_signs_counts(
     assert other == providers[1]
 
 
+@pytest.mark.parametrize(("events", "missing"), [([], True), ([refused(2)], False), ([accepted(3)], False)])
+def test_what_sts_answered_through_a_provider_tells_that_it_is_there(
+    events: list[AuditEvent], *, missing: bool
+) -> None:
+    report = RolloverReport((), "ab", NOW, ACTIVATED, (ProviderState(account(), None, may_be_missing=True),))
+    (found,) = with_evidence(report, MemoryAuditLog(events=events)).providers
+    assert found.may_be_missing is missing
+
+
 def test_of_the_own_roles_it_is_errands_that_count() -> None:
     report = RolloverReport((), "ab", NOW, ACTIVATED, (ProviderState(account(), NOW),))
     events = [accepted(2, Use.ERRAND), accepted(3)]

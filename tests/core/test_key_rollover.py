@@ -17,7 +17,6 @@ from broker.core.key_rollover import (
     KeyState,
     ProviderState,
     RolloverReport,
-    console_steps,
     provider_states,
     update_command,
 )
@@ -143,13 +142,27 @@ def test_until_the_old_key_is_retired_its_way_back_and_every_command_are_at_hand
 
 def test_a_provider_that_two_accounts_of_the_file_share_is_told_once() -> None:
     states = provider_states([account(), account(region="us-east-1")], "ab", {})
-    assert states == (ProviderState(account(), None),)
+    assert states == (ProviderState(account(), None, may_be_missing=True),)
+
+
+def test_a_provider_of_which_nothing_was_ever_confirmed_may_have_to_be_made_first() -> None:
+    earlier = {account().saml_provider_arn: Confirmation("earlier", NOW)}
+    never, (there,) = account(number="444455556666"), provider_states([account()], "ab", earlier)
+    (missing,) = provider_states([never], "ab", earlier)
+    assert there.command == update_command(account())
+    assert there.command_if_there is None
+    assert missing.command == "aws iam create-saml-provider --name broker --saml-metadata-document file://metadata.xml"
+    assert missing.command_if_there == update_command(never)
+    assert missing.console_steps.endswith(
+        "in account 444455556666: Identity providers, Add provider, SAML, name broker, choose metadata.xml"
+    )
 
 
 def test_the_command_is_the_one_that_iam_knows() -> None:
     model = ServiceModel(botocore.session.Session().get_component("data_loader").load_service_model("iam", "service-2"))
-    members = model.operation_model("UpdateSAMLProvider").input_shape.members  # type: ignore[union-attr]  # it has one
-    assert {"SAMLMetadataDocument", "SAMLProviderArn"} <= set(members)
+    for operation, named in (("UpdateSAMLProvider", "SAMLProviderArn"), ("CreateSAMLProvider", "Name")):
+        members = model.operation_model(operation).input_shape.members  # type: ignore[union-attr]  # it has one
+        assert {"SAMLMetadataDocument", named} <= set(members)
     command = "aws iam update-saml-provider --saml-metadata-document file://metadata.xml --saml-provider-arn "
     assert update_command(account()) == command + account().saml_provider_arn
     assert ProviderState(account(), None).command == update_command(account())
@@ -165,9 +178,11 @@ def test_the_command_is_the_one_that_iam_knows() -> None:
 def test_the_command_goes_to_the_partition_of_the_provider(partition: str, region: str, host: str) -> None:
     made = account(partition, region)
     assert update_command(made).endswith(f"{made.saml_provider_arn} --region {region}")
+    assert ProviderState(made, None, may_be_missing=True).command.endswith(f"metadata.xml --region {region}")
     client = botocore.session.Session().create_client(
         "iam", region_name=region, aws_access_key_id="x", aws_secret_access_key="x"
     )
     assert client.meta.endpoint_url == f"https://{host}"
-    assert made.partition.console_host in console_steps(made)
-    assert f"account {made.id}: Identity providers, broker, Replace metadata" in console_steps(made)
+    steps = ProviderState(made, None).console_steps
+    assert made.partition.console_host in steps
+    assert f"account {made.id}: Identity providers, broker, Replace metadata" in steps

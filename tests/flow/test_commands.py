@@ -127,6 +127,34 @@ def test_metadata_is_what_the_portal_publishes(demo: Demo) -> None:
     assert root.get("validUntil")
 
 
+@pytest.mark.parametrize(
+    ("setting", "option", "template"),
+    [
+        ("BROKER_SAML__KEYS", [], "aws.yaml"),
+        ("BROKER_OWN_ROLES__KEYS", ["--for", "own-roles"], "aws-revoker.yaml"),
+    ],
+)
+def test_after_the_first_key_the_list_names_what_makes_the_provider_until_somebody_confirmed_it(
+    demo: Demo, tmp_path: Path, setting: str, option: list[str], template: str
+) -> None:
+    def keys(*arguments: str) -> str:
+        environment = {setting: str(tmp_path / "keys")}
+        ended = broker("keys", *arguments, *option, "--settings", str(demo.settings), **environment)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    keys("new")
+    first = keys("list")
+    made = first.count("\n  aws iam create-saml-provider --name ")
+    assert made == first.count("Identity providers, Add provider, SAML, name ") > 0
+    there = rf"already, made by deploy/{re.escape(template)} for instance:\n  aws iam update-saml-provider "
+    assert made == len(re.findall(there, first)) == first.count("update-saml-provider")
+    keys("confirm", "--yes")
+    rollover = keys("new")
+    assert "create-saml-provider" not in rollover
+    assert rollover.count("Replace metadata") == rollover.count("update-saml-provider") == made
+
+
 def test_init_writes_settings_that_load_and_overwrites_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
 

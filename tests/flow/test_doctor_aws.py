@@ -88,6 +88,19 @@ def test_in_a_rollover_it_says_what_aws_must_be_told_and_what_comes_next(demo: D
         assert f"then `broker keys activate {made.id}`" in warning
 
 
+def test_after_the_first_key_it_names_what_makes_the_provider(demo: Demo, settings: Settings, tmp_path: Path) -> None:
+    first = replace(settings, saml=replace(settings.saml, keys=tmp_path / "first"))
+    signing_keys(first).create(timedelta(days=365), 2048, utc_now())
+
+    warnings = of(found(demo, first), FindingState.WARNING)
+
+    assert len(warnings) == len(accounts(settings))
+    for account, warning in zip(accounts(settings), warnings, strict=True):
+        assert "`aws iam create-saml-provider --name broker " in warning
+        assert "(where it is there already: `aws iam update-saml-provider " in warning
+        assert f"--saml-provider-arn {account.saml_provider_arn}`), then `broker keys confirm`" in warning
+
+
 def test_a_certificate_that_ends_is_a_warning(demo: Demo, settings: Settings) -> None:
     warnings = of(found(demo, settings, timedelta(days=340)), FindingState.WARNING)
     assert "24 days left" in warnings[0]

@@ -50,6 +50,17 @@ def test_in_a_rollover_the_page_gives_the_exact_commands(world: World, administr
     assert "https://console.aws.amazon.com/iam/" in page.text
 
 
+def test_a_provider_that_may_be_missing_is_made_with_the_first_key(world: World, administrator: Browser) -> None:
+    world.rollover = replace(world.rollover, providers=(ProviderState(FILES, None, may_be_missing=True),))
+
+    page = administrator.get("/admin/keys").text
+
+    assert "aws iam create-saml-provider --name broker --saml-metadata-document file://metadata.xml</pre>" in page
+    assert page.count("update-saml-provider") == page.count("has that provider already</h3>") == 1
+    assert "Add provider, SAML, name broker." in page
+    assert "Replace metadata" not in page
+
+
 def test_after_the_new_key_signs_the_page_says_how_to_go_back(world: World, administrator: Browser) -> None:
     new = replace(KEY, id="0a1b2c3d4e5f6071", created=world.clock())
     world.rollover = replace(world.rollover, keys=(new, replace(KEY, state=KeyState.PUBLISHED)))
