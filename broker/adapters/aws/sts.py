@@ -154,7 +154,7 @@ class StsTokenService:
         client = self._client(tries.grant.entitlement.account.partition, tries.region)
         asked_at = self._clock()
         try:
-            answer = within(min(self._longest_try, tries.time_left()), partial(client.assume_role_with_saml, **call))
+            answer = within(tries.time_for_try(self._longest_try), partial(client.assume_role_with_saml, **call))
         except ClientError as error:
             self._measure_clock(error.response, asked_at)
             return self._read_error(error, tries)

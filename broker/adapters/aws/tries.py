@@ -52,6 +52,7 @@ class Tries:
         duration: to ask for.
         made: how many there have been.
         causes: of those that had no answer.
+        has_moved: whether a region gave way to the other one already.
     """
 
     grant: Grant
@@ -60,6 +61,7 @@ class Tries:
     duration: timedelta = field(init=False)
     made: int = 0
     causes: list[str] = field(default_factory=list)
+    has_moved: bool = False
 
     def __post_init__(self) -> None:
         self.duration = self.grant.duration
@@ -77,6 +79,18 @@ class Tries:
     def time_left(self) -> timedelta:
         """Until the exchange is given up; never negative."""
         return timedelta(seconds=max(0.0, self.ends - time.monotonic()))
+
+    def time_for_try(self, longest: timedelta) -> timedelta:
+        """How long the next try may take.
+
+        While the other region was not asked, half of what is left is kept for it: a deadline may be shorter than the
+        timeouts of one try, and a region that hangs would use it up.
+
+        Args:
+            longest: by the timeouts of one try.
+        """
+        left = self.time_left()
+        return min(longest, left / 2 if len(self.regions) > 1 and not self.has_moved else left)
 
     def after_refusal(self, refused: TokenServiceRefused) -> None:
         """Change what is asked for so that STS may agree.
@@ -110,6 +124,7 @@ class Tries:
         pause = secrets.SystemRandom().random() * min(LONGEST_PAUSE, FIRST_PAUSE * (1 << self.made - 1))
         if silence.regional and len(self.regions) > 1:
             self.regions = (*self.regions[1:], self.regions[0])
+            self.has_moved = True
             if self.made == 1:
                 pause = timedelta(0)
         if not silence.repeat or not self._may_ask_again(after=pause):

@@ -300,9 +300,9 @@ class Regions:
     tokyo: AnsweringServer
     osaka: AnsweringServer
 
-    def sts(self, tokyo: str | None = None) -> StsTokenService:
+    def sts(self, tokyo: str | None = None, deadline: timedelta = PATIENT) -> StsTokenService:
         urls = {"ap-northeast-1": tokyo or self.tokyo.url, "ap-northeast-3": self.osaka.url}
-        return impatient_sts("", endpoints=RegionalEndpoints(urls), deadline=PATIENT)
+        return impatient_sts("", endpoints=RegionalEndpoints(urls), deadline=deadline)
 
     def asked(self) -> tuple[int, int]:
         return len(self.tokyo.asked), len(self.osaka.asked)
@@ -326,6 +326,29 @@ def test_a_region_that_does_not_answer_gives_way_to_the_other_one_at_once(region
     assert (exchange.region, exchange.tries) == ("ap-northeast-3", 2)
     assert [line["region"] for line in log] == ["ap-northeast-1", "ap-northeast-3"]
     assert regions.tokyo.asked[0].body == regions.osaka.asked[0].body
+
+
+@pytest.mark.parametrize("before", [[], [refusal("Throttling")]], ids=["at once", "after it was busy"])
+def test_a_region_that_hangs_leaves_half_of_a_short_deadline_to_the_other_one(
+    regions: Regions, before: list[Answer]
+) -> None:
+    # What drips meets no timeout of a socket: by those, a try may take two seconds here.
+    regions.tokyo.script = one_after_the_other(*before, Drip(GOOD.body, seconds_between=0.2))
+    regions.osaka.script = lambda _: GOOD
+    sts = regions.sts(deadline=timedelta(seconds=1.8))
+    assert sts.assume_role_with_saml(in_two_regions(), ASSERTION, None).region == "ap-northeast-3"
+
+
+def test_once_both_regions_were_asked_a_try_may_take_all_that_is_left() -> None:
+    state = tries.Tries(in_two_regions(), TWO_REGIONS.sts_regions, time.monotonic() + 10)
+    state.made = 1
+    longest = timedelta(seconds=60)
+    assert state.time_for_try(longest) <= timedelta(seconds=5)
+    assert state.time_for_try(timedelta(seconds=1)) == timedelta(seconds=1)
+    state.after_no_answer(tries.NoAnswer("hangs", repeat=True, regional=True))
+    assert timedelta(seconds=5) < state.time_for_try(longest) <= timedelta(seconds=10)
+    alone = tries.Tries(grant(), ("ap-northeast-1",), time.monotonic() + 10)
+    assert timedelta(seconds=5) < alone.time_for_try(longest)
 
 
 def test_a_region_that_is_down_gives_way_to_the_other_one(regions: Regions) -> None:
