@@ -8,12 +8,13 @@ from typing import Final
 
 import click
 
+from broker.adapters.directory.attribute_lengths import LongestValues
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.directory.several_domains import SeveralDomains
 from broker.cli.options import composed, reporting, with_settings
 from broker.cli.simulate import simulate
 from broker.compose import compose
-from broker.core.entitlements import Entitlement, ManagedPolicyScope, WholeRoleScope
+from broker.core.entitlements import LONGEST_TAG_VALUE, Entitlement, ManagedPolicyScope, WholeRoleScope
 from broker.core.entitlements_file import check_entitlements, parse_entitlements
 from broker.core.errors import BrokerError, EntitlementsInvalid, Fault, LoginRejected, PrincipalGone
 from broker.core.policy_lengths import PolicyLength, attributes_used, policy_lengths
@@ -36,14 +37,14 @@ _ASSUMED_CHARACTERS: Final = 64
 
 @entitlements.command("check")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--offline", is_flag=True, help="Do not ask the directory for groups and the longest attribute values.")
+@click.option("--offline", is_flag=True, help="Do not ask the directory for groups and people's attribute values.")
 @with_settings
 @reporting
 def entitlements_check(file: Path, offline: bool, settings_file: Path | None) -> None:  # noqa: FBT001 - as above
-    """Check an entitlements FILE: every fault with its place, its groups, and whether every session policy fits.
+    """Check an entitlements FILE: every fault with its place, its groups, and whether policies and tags fit.
 
-    The policies are tried with the longest attribute values that people in the directory have. Without a settings file
-    the text alone is checked.
+    The session policies are tried with the longest attribute values that people in the directory have, the session tags
+    with everybody's. Without a settings file the text alone is checked.
     """
     try:
         content = file.read_bytes()
@@ -63,15 +64,15 @@ def entitlements_check(file: Path, offline: bool, settings_file: Path | None) ->
             parsed = check_entitlements(content, settings.attributes, directory.group)
     for warning in parsed.warnings:
         click.echo(f"warning: {warning}", err=True)
-    _check_lengths([item.entitlement for item in parsed.entitlements], directory)
+    _check_with_people([item.entitlement for item in parsed.entitlements], directory)
     count = len(parsed.entitlements)
     click.echo(
         f"{file}: {count} entitlement{'' if count == 1 else 's'} in {len(parsed.accounts)} account(s), no fault."
     )
 
 
-def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | SeveralDomains | None) -> None:
-    """Say how long each session policy would be at most.
+def _check_with_people(checked: Sequence[Entitlement], directory: LdapDirectory | SeveralDomains | None) -> None:
+    """Say how long each session policy would be at most, and whose session tags AWS would not take.
 
     Raises:
         EntitlementsInvalid: one would be too long for somebody in the directory. An assumed length only warns.
@@ -79,12 +80,14 @@ def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | Se
     names = attributes_used(checked)
     values = {name: "x" * (PRINCIPAL_ID_LENGTH if name == "id" else _ASSUMED_CHARACTERS) for name in names}
     asked = [name for name in names if name != "id"]
-    if directory is not None and asked:
-        found = directory.longest_values(asked)
+    tags = {tag for entitlement in checked for tag in entitlement.tags.values() if set(tag.attributes) - {"id"}}
+    if directory is not None and (asked or tags):
+        found = directory.longest_values(asked, tags)
         # Nobody has a value: then nobody has such a policy either, and one character is as good as any.
         values |= {name: found.values.get(name, "x") for name in asked}
         more = "" if found.is_whole else "; there are more, which the directory did not give"
-        click.echo(f"looked at {found.people} people in the directory for the longest values{more}")
+        click.echo(f"looked at {found.people} people in the directory for values that do not fit{more}")
+        _warn_of_tags(checked, found)
     elif asked:
         click.echo(f"assuming values of {_ASSUMED_CHARACTERS} characters, since the directory was not asked")
     faults = []
@@ -100,6 +103,19 @@ def _check_lengths(checked: Sequence[Entitlement], directory: LdapDirectory | Se
             faults.append(fault)
     if faults:
         raise EntitlementsInvalid(*faults)
+
+
+def _warn_of_tags(checked: Sequence[Entitlement], found: LongestValues) -> None:
+    """Only a warning: whether any of those people is in a group of the entitlement is not looked up."""
+    for entitlement in checked:
+        for key, tag in entitlement.tags.items():
+            if count := found.refused_tags.get(tag, 0):
+                click.echo(
+                    f'warning: entitlement "{entitlement.id}", tags.{key}: {count} of {found.people} people in the'
+                    f" directory would be refused for their {' and '.join(dict.fromkeys(tag.attributes))}: AWS takes at"
+                    f" most {LONGEST_TAG_VALUE} letters, digits, spaces and _.:/=+-@ in a tag value",
+                    err=True,
+                )
 
 
 def _with_values(length: PolicyLength) -> str:

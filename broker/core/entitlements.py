@@ -32,7 +32,7 @@ LONGEST_SESSION: Final = timedelta(seconds=43200)
 
 # AWS IAM user guide, "Pass session tags in AWS STS": at most 50 tags, keys of 128 characters, values of 256.
 MOST_TAGS: Final = 50
-_TAG_VALUE_LENGTH: Final = 256
+LONGEST_TAG_VALUE: Final = 256
 
 _ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/(?:[\w+=,.@-]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 _PROVIDER_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):saml-provider/([\w.-]{1,128})", re.ASCII)
@@ -568,11 +568,18 @@ def path_segment_problem(value: str) -> str | None:
 def _tag_value(principal: Principal, template: Template) -> str:
     value = template.fill({name: _single_value(principal, name) for name in template.attributes})
     source = template.attributes[0] if template.attributes else "tags"
-    if len(value) > _TAG_VALUE_LENGTH:
-        raise AttributeUnusable(source, f"the session tag would be longer than {_TAG_VALUE_LENGTH} characters")
-    if not is_tag_text(value):
-        raise AttributeUnusable(source, "it holds a character that AWS does not take in a session tag")
+    if problem := tag_value_problem(value):
+        raise AttributeUnusable(source, problem)
     return value
+
+
+def tag_value_problem(value: str) -> str | None:
+    """Why AWS takes no session tag of that value; None when it does."""
+    if len(value) > LONGEST_TAG_VALUE:
+        return f"the session tag would be longer than {LONGEST_TAG_VALUE} characters"
+    if not is_tag_text(value):
+        return "it holds a character that AWS does not take in a session tag"
+    return None
 
 
 def is_tag_text(text: str) -> bool:

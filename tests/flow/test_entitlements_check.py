@@ -52,6 +52,24 @@ def test_a_policy_that_would_be_too_long_for_somebody_fails_and_names_what_to_sh
     assert re.search(r"corp-00/\S+ \(\d+ characters\)", line)
 
 
+def test_people_whose_session_tags_aws_would_not_take_are_counted_and_nobodys_value_is_shown(
+    demo: Demo, tmp_path: Path
+) -> None:
+    file = tmp_path / "tags.toml"
+    text = (demo.folder / "entitlements.toml").read_text(encoding="utf-8")
+    tags = text.index('tags = { Department = "{department}" }')
+    file.write_text(text[:tags] + text[tags:].replace("{department}", "x" * 256 + "{username}", 1), encoding="utf-8")
+    code, output, errors = check(demo, file)
+    people = re.search(r"looked at (\d+) people in the directory", output)
+    assert people is not None
+    assert (code, errors.count("\n")) == (0, 1)
+    assert errors.rstrip() == (
+        f'warning: entitlement "home", tags.Department: {people[1]} of {people[1]} people in the directory would be'
+        " refused for their username: AWS takes at most 256 letters, digits, spaces and _.:/=+-@ in a tag value"
+    )
+    assert check(demo, file, "--offline")[::2] == (0, "")
+
+
 def test_without_the_directory_a_length_is_assumed_and_one_that_would_be_too_long_is_a_warning(
     demo: Demo, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from broker.adapters.directory.people import EntryUnusable, id_filter, person_at
 from broker.adapters.directory.servers import Server, Servers
 from broker.adapters.directory.usernames import one_spelling, questions
 from broker.core.credentials import Secret
+from broker.core.entitlements import Template
 from broker.core.errors import (
     CurrentPasswordWrong,
     DirectoryUnavailable,
@@ -283,20 +284,21 @@ class LdapDirectory:
             raise GroupNotResolved(name, len(found))
         return group_of(found[0])
 
-    def longest_values(self, names: Collection[str]) -> LongestValues:
+    def longest_values(self, names: Collection[str], tags: Collection[Template] = ()) -> LongestValues:
         """The longest values that people have, of ``username`` and the attributes of the settings.
 
         Args:
             names: ours.
+            tags: templates of session tags, to count the people whose values AWS would not take in one.
 
         Raises:
             DirectoryUnavailable: no answer.
         """
-        attributes = {"username": self._schema.username_attribute, **self._config.attributes}
+        known = {"username": self._schema.username_attribute, **self._config.attributes}
+        of_tags = {name for tag in tags for name in tag.attributes} - {"id"}
+        attributes = {name: known[name] for name in {*names, *of_tags}}
         found, _ = self._servers.read(
-            lambda connection, _: search_longest(
-                connection, self._config, self._people, {name: attributes[name] for name in names}
-            )
+            lambda connection, _: search_longest(connection, self._config, self._people, attributes, tags)
         )
         return found
 

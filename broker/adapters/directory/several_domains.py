@@ -6,6 +6,7 @@ has to be one person's over all of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -13,6 +14,7 @@ from typing import Final, TypeVar
 from broker.adapters.directory.attribute_lengths import LongestValues
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.core.credentials import Secret
+from broker.core.entitlements import Template
 from broker.core.errors import GroupNotResolved, LoginCause, LoginRejected, PrincipalGone
 from broker.core.ports import Candidate, Nobody, Proved
 from broker.core.principal import DirectoryGroup, Principal
@@ -156,17 +158,21 @@ class SeveralDomains:
         (only,) = found.values()
         return only
 
-    def longest_values(self, names: Collection[str]) -> LongestValues:
-        """The longest values that people of any domain have.
+    def longest_values(self, names: Collection[str], tags: Collection[Template] = ()) -> LongestValues:
+        """The longest values that people of any domain have; the arguments are those of one domain.
 
         Raises:
             DirectoryUnavailable: no answer.
         """
-        each = [domain.longest_values(names) for domain in self._domains]
+        each = [domain.longest_values(names, tags) for domain in self._domains]
         longest: dict[str, str] = {}
         for name, value in (item for one in each for item in one.values.items()):
             longest[name] = max(longest.get(name, ""), value, key=policy_length)
-        return LongestValues(longest, sum(one.people for one in each), is_whole=all(one.is_whole for one in each))
+        refused: Counter[Template] = Counter()
+        for one in each:
+            refused.update(one.refused_tags)
+        people, is_whole = sum(one.people for one in each), all(one.is_whole for one in each)
+        return LongestValues(longest, refused, people, is_whole)
 
     def check(self) -> None:
         """Ask each domain one cheap question.

@@ -8,6 +8,7 @@ from broker.adapters.directory import attribute_lengths
 from broker.adapters.directory.config import DirectoryConfig, DirectoryKind
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.core.credentials import Secret
+from broker.core.entitlements import Template
 from broker.core.errors import DirectoryUnavailable
 from tests.adapters.directory import company, domain
 from tests.adapters.directory.conftest import MakeDirectory, MakeSlapd
@@ -29,14 +30,26 @@ def test_the_value_that_takes_the_most_of_a_policy_wins_and_values_no_prefix_may
     assert found.people > len(company.HOSTILE_USERNAMES)
 
 
+def test_people_of_whom_aws_would_not_take_a_tag_are_counted(directory: LdapDirectory) -> None:
+    username, staff, long = Template("{username}"), Template("staff"), Template("x" * 250 + "{username}")
+    mail, both, by_id = Template("{mail}"), Template("{mail}/{username}"), Template("{id}: {username}")
+    found = directory.longest_values([], [username, staff, long, mail, both, by_id])
+    # "star*", "paren)(uid=alice" and "back\\slash"; who has no mail address has no tag of it either.
+    assert found.refused_tags[username] == found.refused_tags[by_id] == 3
+    assert 3 < found.refused_tags[long] < found.people
+    assert not found.refused_tags.keys() & {staff, mail, both}
+
+
 def test_people_on_later_pages_are_looked_at_too(
     make_slapd: MakeSlapd, make_directory: MakeDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attribute_lengths, "_PAGE_SIZE", 7)
     directory = make_directory(servers=(make_slapd(people=40).tls_url,))
-    found = directory.longest_values(["mail"])
+    long = Template("x" * 250 + "{username}")
+    found = directory.longest_values(["mail"], [long])
     monkeypatch.setattr(attribute_lengths, "_PAGE_SIZE", 1000)
-    assert found == directory.longest_values(["mail"])
+    assert found == directory.longest_values(["mail"], [long])
+    assert found.refused_tags[long] > 7
     assert found.people > 40
 
 

@@ -11,6 +11,7 @@ from broker.adapters.directory.config import DirectoryConfig, DirectoryDomain, D
 from broker.adapters.directory.ldap_directory import LdapDirectory
 from broker.adapters.directory.several_domains import SeveralDomains
 from broker.core.credentials import Secret
+from broker.core.entitlements import Template
 from broker.core.errors import (
     CurrentPasswordWrong,
     DirectoryUnavailable,
@@ -242,3 +243,9 @@ def test_the_longest_values_are_those_of_all_domains(directory: SeveralDomains, 
     assert found.people > 20
     upns = make(username_attribute="userPrincipalName").longest_values(["username"]).values["username"]
     assert upns.endswith("corp.example")
+
+
+def test_the_people_of_whom_aws_would_not_take_a_tag_are_those_of_all_domains(directory: SeveralDomains) -> None:
+    tag = Template("x" * 256 + "{username}")
+    found = directory.longest_values(["username"], [tag])
+    assert found.refused_tags == {tag: found.people}
