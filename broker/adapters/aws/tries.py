@@ -121,7 +121,7 @@ class Tries:
             TokenServiceUnavailable: it would not be safe or of no use, or the time is over.
         """
         self.causes.append(f"try {self.made} in {self.region}: {silence.cause}")
-        pause = secrets.SystemRandom().random() * min(LONGEST_PAUSE, FIRST_PAUSE * (1 << self.made - 1))
+        pause = drawn_pause(self.made)
         if silence.regional and len(self.regions) > 1:
             self.regions = (*self.regions[1:], self.regions[0])
             self.has_moved = True
@@ -133,3 +133,12 @@ class Tries:
 
     def _may_ask_again(self, after: timedelta = timedelta(0)) -> bool:
         return self.made < MOST_TRIES and self.time_left() >= after + SHORTEST_TRY
+
+
+def drawn_pause(made: int) -> timedelta:
+    """How long to wait before a further try.
+
+    Args:
+        made: how many tries there have been.
+    """
+    return secrets.SystemRandom().random() * min(LONGEST_PAUSE, FIRST_PAUSE * (1 << made - 1))

@@ -15,7 +15,10 @@ import pytest
 import urllib3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from broker.adapters.aws import console as console_sign_in
+from broker.adapters.aws import tries
 from broker.adapters.aws.console import FederationSignIn
 from broker.adapters.aws.sts import StsTokenService
 from broker.adapters.signing_keys import FileSigningKey
@@ -32,6 +35,12 @@ from tests.core.examples import grant
 PORTAL = "https://broker.example.com"
 PAGE = "https://ap-northeast-1.console.aws.amazon.com/s3/buckets/corp-home?region=ap-northeast-1&prefix=hanako/"
 TOKEN = "token-" + "AbC-_9" * 20
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of milliseconds, like those of STS."""
+    monkeypatch.setattr(tries, "FIRST_PAUSE", timedelta(milliseconds=2))
 
 
 def call(server: AnsweringServer) -> ConsoleUrl:
@@ -140,7 +149,72 @@ def test_an_answer_that_drips_is_bounded_as_a_whole(server: AnsweringServer) -> 
     assert time.monotonic() - began < 2 * TIMEOUT.total_seconds() + 1
 
 
-@pytest.mark.parametrize("status", [201, 204, 401, 403, 404, 429, 500, 502, 503])
+PASSING = [HangUp(), Answer(200, b'{"SigninToken": "', length=500), Answer(429), Answer(500), Answer(502), Answer(503)]
+
+
+@pytest.mark.parametrize(
+    "passing", PASSING, ids=lambda passing: f"{type(passing).__name__} {getattr(passing, 'status', '')}"
+)
+def test_what_goes_away_by_itself_is_asked_once_more_with_the_same_credentials(
+    server: AnsweringServer, passing: Answer | HangUp
+) -> None:
+    left: list[Answer | HangUp] = [passing, Answer(200, json.dumps({"SigninToken": TOKEN}).encode())]
+    server.script = lambda _: left.pop(0)
+    assert TOKEN in call(server).url.reveal()
+    assert len({asked.body for asked in server.asked}) == 1
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_service_that_stays_busy_is_given_up_after_two_requests(server: AnsweringServer, status: int) -> None:
+    server.answer(status, json.dumps({"SigninToken": TOKEN}))
+    assert str(unavailable(server)) == f"the sign-in service answered {status}"
+    assert len(server.asked) == 2
+
+
+def test_each_try_is_logged_with_its_number_and_cause(server: AnsweringServer) -> None:
+    made = grant(use=Use.CONSOLE)
+    left: list[Answer | HangUp] = [HangUp(), Answer(400), Answer(503)]
+    server.script = lambda _: left.pop(0)
+    with capture_logs() as log, pytest.raises(ConsoleSignInUnavailable, match="answered 503"):
+        impatient_console(server.url).sign_in_url(made, exchange(), PAGE, PORTAL)
+    warned = {"log_level": "warning", "grant": made.id}
+    assert log == [
+        {"event": "no answer from the sign-in service", **warned, "number": 1, "cause": "ProtocolError"},
+        {"event": "the sign-in service refused", **warned, "number": 2, "status": 400},
+        {"event": "the sign-in service is busy", **warned, "number": 3, "status": 503},
+    ]
+    server.answer(200, json.dumps({"SigninToken": TOKEN}))
+    with capture_logs() as log:
+        impatient_console(server.url).sign_in_url(made, exchange(), PAGE, PORTAL)
+    answered = {"event": "the sign-in service answered", "log_level": "info", "grant": made.id, "number": 1}
+    assert log == [answered]
+
+
+def test_the_second_try_has_what_the_first_one_left_of_the_time(server: AnsweringServer) -> None:
+    def slow(_: Asked) -> Answer | Drip:
+        if len(server.asked) > 1:
+            return Drip(json.dumps({"SigninToken": TOKEN}).encode(), seconds_between=0.2)
+        time.sleep(0.8 * TIMEOUT.total_seconds())
+        return Answer(503)
+
+    server.script = slow
+    began = time.monotonic()
+    assert str(unavailable(server)) == "no answer from the sign-in service: TimeLimitPassed"
+    assert time.monotonic() - began < 2.7 * TIMEOUT.total_seconds()
+    assert len(server.asked) == 2
+
+
+def test_with_too_little_time_left_there_is_no_second_try(
+    server: AnsweringServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_sign_in, "SHORTEST_TRY", 2 * TIMEOUT)
+    server.answer(503)
+    assert str(unavailable(server)) == "the sign-in service answered 503"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [201, 204, 401, 403, 404])
 def test_any_other_answer_is_an_outage_after_one_request(server: AnsweringServer, status: int) -> None:
     server.answer(status, "" if status == 204 else json.dumps({"SigninToken": TOKEN}))
     assert str(unavailable(server)) == f"the sign-in service answered {status}"
@@ -196,15 +270,16 @@ def test_a_service_that_hangs_up_or_breaks_off_is_an_outage(server: AnsweringSer
     unavailable(server)
     server.script = lambda _: Answer(200, b'{"SigninToken": "', length=500)
     unavailable(server)
-    assert len(server.asked) == 2
+    assert len(server.asked) == 4
 
 
 def test_a_service_that_is_down_is_an_outage() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         console = impatient_console(f"http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ConsoleSignInUnavailable) as caught:
+        with capture_logs() as log, pytest.raises(ConsoleSignInUnavailable) as caught:
             console.sign_in_url(grant(use=Use.CONSOLE), exchange(), PAGE, PORTAL)
+    assert len(log) == 2
     assert str(caught.value) == "no answer from the sign-in service: NewConnectionError"
     assert SECRET_KEY not in shown(caught.value)
 
