@@ -403,15 +403,17 @@ def test_an_answer_that_was_sent_before_is_too_late(page: Page, live: LivePortal
     sign_out(page)
     sign_in(page, live)
     page.evaluate(
-        "() => { HTMLFormElement.prototype.submit = function () { window.answer = this.elements.credential.value } }"
+        "() => { HTMLFormElement.prototype.submit = function () {"
+        " document.documentElement.dataset.answer = this.elements.credential.value } }"
     )
     page.get_by_role("button", name="Use a passkey").click()
-    page.wait_for_function("window.answer")
-    answer = page.evaluate("window.answer")
+    whole = page.locator("html[data-answer]")
+    expect(whole).to_be_attached()
+    answer = whole.get_attribute("data-answer") or ""
     token = page.locator("input[name=csrf_token]").first.get_attribute("value")
 
     def send() -> int:
-        form = {"csrf_token": token or "", "credential": answer}
+        form: dict[str, str | float | bool] = {"csrf_token": token or "", "credential": answer}
         return page.request.post(f"{live.url}/second-factor", form=form, max_redirects=0).status
 
     assert send() == 303

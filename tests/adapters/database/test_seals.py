@@ -274,8 +274,8 @@ def test_a_checkpoint_that_cannot_be_read_any_more_is_named(
     ("url", "times"),
     [
         ("sqlite_url", ("'soon'", "X'ff'", "9223372036854775807")),
-        ("postgresql_url", ("'infinity'",)),
-        ("postgresql_url", ("'-infinity'", "'0044-03-15 BC'")),
+        ("fresh_postgresql_url", ("'infinity'",)),
+        ("fresh_postgresql_url", ("'-infinity'", "'0044-03-15 BC'")),
     ],
 )
 def test_an_event_with_a_time_that_is_none_keeps_no_other_from_its_seal(
