@@ -106,7 +106,8 @@ class Proxy:
         self._open.clear()
         for connection in ending:
             with contextlib.suppress(OSError):
-                connection.shutdown(how)
+                # Not the TLS socket's own, which lets the thread read on without TLS.
+                socket.socket.shutdown(connection, how)
         for serving in ending.values():
             serving.join(_ENDS_WITHIN_SECONDS)
 
