@@ -165,7 +165,7 @@ def the_account_with_trusted_and_waiting_browsers(page: Page, portal: LivePortal
     sign_in(page, portal, KEN)
     page.fill("#code", code_now(portal.world, seed))
     page.check("#code-trust")
-    page.keyboard.press("Enter")
+    page.press("#code", "Enter")
     page.wait_for_selector("h1")
     portal.world.browser().sign_in(KEN)
     page.goto(f"{portal.url}/account")
@@ -296,7 +296,7 @@ def a_second_step(page: Page, portal: LivePortal) -> None:
 def a_refused_second_step(page: Page, portal: LivePortal) -> None:
     second_step(page, portal)
     page.fill("#code", "000000")
-    page.keyboard.press("Enter")
+    page.press("#code", "Enter")
 
 
 def a_password_asked_again(page: Page, portal: LivePortal) -> None:
@@ -309,7 +309,7 @@ def ones_own_second_factors(page: Page, portal: LivePortal) -> None:
     second_step(page, portal, trust=False)
     give_passkey(portal.world, KEN, name="四半期の財務資料と添付書類の保管用キー（大阪支社経理部）" * 2, number=2)
     page.fill("#code", RECOVERY_CODE)
-    page.keyboard.press("Enter")
+    page.press("#code", "Enter")
     page.wait_for_selector(".cards")
     page.goto(f"{portal.url}/account/second-factors")
     page.click(".factors summary >> nth=1")
